@@ -1,0 +1,38 @@
+# make train, make test and make lint do all the set-up on a fresh clone: a virtual environment in
+# .venv and the packages of pyproject.toml at the versions of constraints.txt, several GB, once.
+#
+#   make train ARGS="data=flickr8k data.root=DIR"     Hydra's overrides are passed through
+#   make test PYTHON=python3.12                       the Python that .venv is made with
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help train test lint
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+
+train: $(INSTALLED)  ## train on the generated shapes data, or on what ARGS="key=value ..." says
+	@$(BIN)/python scripts/train.py $(ARGS)
+
+test: $(INSTALLED)  ## run all tests, failing when they cover less than 85% of captioner/
+	@$(BIN)/python -m pytest --cov=captioner --cov-fail-under=85 $(ARGS)
+
+lint: $(INSTALLED)  ## check style and formatting, changing nothing
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+# The stamp is written last, so that an install that was cut short starts again, and is older than
+# pyproject.toml or constraints.txt after either changed. torch and torchvision come from one call
+# of pip: two would let the second replace what the first chose.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "captioner needs Python 3.10 or newer: make PYTHON=python3.11 ...")'
+	@echo "installing into $(VENV), once: several GB, some minutes" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@

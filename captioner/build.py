@@ -1,0 +1,117 @@
+"""The one place that turns options into objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from captioner.checkpoint import Checkpoint
+from captioner.config import DataOptions, DecoderOptions, EncoderOptions, TrainingOptions
+from captioner.data.features import cache_features
+from captioner.data.images import Transform
+from captioner.data.loader import ImageSource
+from captioner.data.readers import read_coco, read_csv, read_flickr8k, read_karpathy
+from captioner.data.records import Collection, Record
+from captioner.data.shapes import read_shapes
+from captioner.models.decoder import Decoder
+from captioner.models.encoder import Encoder, build_encoder
+from captioner.models.model import CaptioningModel
+from captioner.progress import track
+from captioner.vocabulary import Vocabulary
+
+COCO_FILES = {"train": "captions_train2017.json", "val": "captions_val2017.json"}
+COCO_IMAGES = {"train": "train2017", "val": "val2017"}
+
+
+def build_device(name: str | None) -> torch.device:
+    """The named device, or the best there is. Raises ValueError for one that is not there."""
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"no device {name!r} here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def build_collection(options: DataOptions) -> Collection:
+    """Reads (or draws up) the data set that the options name. Raises ValueError as its reader."""
+    if options.kind == "shapes":
+        return read_shapes(**options.sizes, seed=options.seed)
+    root = Path(options.root or ".")
+    images = Path(options.images) if options.images else None
+    if options.kind == "flickr8k":
+        return read_flickr8k(root)
+    if options.kind == "coco":
+        folder = images or root
+        return read_coco(
+            {split: root / "annotations" / name for split, name in COCO_FILES.items()},
+            {split: folder / name for split, name in COCO_IMAGES.items()},
+        )
+    if options.kind == "karpathy":
+        return read_karpathy(root / options.file, images or root)
+    return read_csv(root / options.file, images)
+
+
+def build_transform(options: EncoderOptions) -> Transform:
+    return Transform(options.image_size, options.fit)
+
+
+def build_model(
+    encoder: EncoderOptions, decoder: DecoderOptions, vocabulary: Vocabulary
+) -> CaptioningModel:
+    """An untrained model; its encoder holds the weights that its options name."""
+    trunk = build_encoder(encoder.name, encoder.image_size, encoder.node, encoder.weights)
+    return CaptioningModel(trunk, build_decoder(decoder, trunk, vocabulary))
+
+
+def build_decoder(options: DecoderOptions, encoder: Encoder, vocabulary: Vocabulary) -> Decoder:
+    return Decoder(vocabulary=len(vocabulary), annotation=encoder.annotation, **vars(options))
+
+
+def restore_model(checkpoint: Checkpoint, device: torch.device) -> CaptioningModel:
+    """The model of a checkpoint, in eval mode. Reads nothing outside the checkpoint's folder."""
+    options = checkpoint.options.encoder
+    fixed = options.weights is not None
+    trunk = build_encoder(options.name, options.image_size, options.node, weights=None)
+    trunk.fixed = fixed
+    decoder = build_decoder(checkpoint.options.decoder, trunk, checkpoint.vocabulary)
+    model = CaptioningModel(trunk, decoder)
+    checkpoint.load_weights(model)
+    return model.to(device).eval()
+
+
+def build_source(
+    data: DataOptions,
+    options: EncoderOptions,
+    encoder: Encoder,
+    records: Sequence[Record],
+    device: torch.device,
+) -> ImageSource:
+    """How the model gets at records' images: cached where the encoder is frozen, else as pixels."""
+    transform = build_transform(options)
+    if options.tuned:
+        return ImageSource(transform)
+    return ImageSource(
+        transform,
+        cache_features(
+            encoder, transform, records, Path(data.cache), track, device, workers=data.workers
+        ),
+    )
+
+
+def build_optimizer(
+    model: CaptioningModel, encoder_rate: float, options: TrainingOptions
+) -> torch.optim.Optimizer:
+    """Two groups, decoder and encoder; each keeps its peak learning rate as `peak`."""
+    groups = [
+        {"params": list(model.decoder.parameters()), "peak": options.learning_rate},
+        {"params": list(model.encoder.parameters()), "peak": encoder_rate},
+    ]
+    if options.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, weight_decay=options.weight_decay)
+    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+    return kinds[options.optimizer](groups, weight_decay=options.weight_decay)

@@ -1,0 +1,116 @@
+"""What all scripts share: Hydra around a function, and mistakes told in one line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+MISTAKES = (ValueError, OSError, HydraException, OmegaConfBaseException)
+
+
+def command(name: str, schema: type) -> Callable[[Callable[[Any], int | None]], Callable[[], None]]:
+    """Makes a function of checked options a command line: `conf/<name>.yaml` plus `key=value`.
+
+    A user's mistake (ValueError, OSError, anything Hydra refuses) ends in one line on stderr and
+    exit status 2; `debug=true` shows the traceback. The function's own result is the exit status.
+    """
+
+    def decorate(function: Callable[[Any], int | None]) -> Callable[[], None]:
+        def job(config: DictConfig) -> None:
+            # Leaving by SystemExit keeps Hydra from adding its own words to ours.
+            with _mistakes_in_one_line(schema):
+                options = OmegaConf.to_object(config)
+                _name_sweep_job(options)
+                status = function(options)
+            if status:
+                sys.exit(status)
+
+        def main() -> None:
+            ConfigStore.instance().store(name="options", node=schema)
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and we say it in one line
+            with _mistakes_in_one_line(schema):
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+
+        return main
+
+    return decorate
+
+
+@contextmanager
+def _mistakes_in_one_line(schema: type) -> Iterator[None]:
+    try:
+        yield
+    except MISTAKES as error:
+        if "debug=true" in sys.argv:
+            raise
+        print(f"error: {explain(error, schema)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _name_sweep_job(options: Any) -> None:
+    """In a sweep each job's run is named by what sets it apart: `<name>/<overrides>`."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode is RunMode.MULTIRUN and hasattr(options, "name"):
+        job = hydra_config.job
+        overrides = job.override_dirname.replace("/", "_") or str(job.num)
+        options.name = f"{options.name or 'sweep'}/{overrides}"
+
+
+def explain(error: Exception, schema: type) -> str:
+    """One line that names what was wrong and, where it can be known, what would be right."""
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return f"no {group} {choice!r}; choose one of {', '.join(error.options)}"
+    override = re.match(r"Could not override '([^']+)'", text)
+    if override:
+        key = override[1].lstrip("+~")
+        close = difflib.get_close_matches(key, known := option_names(schema), 3, 0.5)
+        close = close or [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
+        hint = f"did you mean {' or '.join(close)}?" if close else "see --help for all options"
+        return f"no option {key!r}; {hint}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} is no option; options are written key=value"
+    merged = re.match(r"Error merging override (\S+)", text)
+    if merged and error.__cause__ is not None:
+        return f"{merged[1]}: {_first_line(error.__cause__)}"
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).strip().split("\n")[0]
+
+
+def option_names(schema: type) -> list[str]:
+    """Every option as it is written on the command line, such as `training.epochs`."""
+
+    def names(options: Any, prefix: str) -> list[str]:
+        found = []
+        for name, value in vars(options).items():
+            nested = hasattr(value, "__dataclass_fields__")
+            found += names(value, f"{prefix}{name}.") if nested else [prefix + name]
+        return found
+
+    blank = object.__new__(schema)  # without __post_init__, which would ask for what is required
+    for name, spec in schema.__dataclass_fields__.items():
+        factory = spec.default_factory
+        setattr(blank, name, factory() if callable(factory) else spec.default)
+    return names(blank, "")

@@ -1,0 +1,278 @@
+"""Every option there is, with its default, its meaning and its checks.
+
+YAML files in conf/ override these defaults; `build.py` turns them into objects. Nothing else in
+the library sees an option.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+
+
+def _at_least(name: str, value: float | None, least: float) -> None:
+    if value is not None and value < least:
+        raise ValueError(f"{name} is {value}; it must be at least {least:g}")
+
+
+def _fraction(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} is {value}; it must be at least 0 and below 1")
+
+
+def _given(name: str, value: str, what: str) -> None:
+    if not value:
+        raise ValueError(f"{name}= is missing; give it {what}")
+
+
+@dataclass
+class DataOptions:
+    """Where images and captions come from."""
+
+    kind: str = "shapes"  # shapes | flickr8k | karpathy | coco | csv
+    root: str | None = None  # folder of the data set; shapes need none
+    file: str | None = None  # karpathy: the JSON; csv: the table; relative to root
+    images: str | None = None  # folder of the images, where it is not the reader's usual one
+    split: str = "val"  # the split that evaluation, and pictures of a data set, use
+    limit: int | None = None  # at most so many images of each split
+    min_count: int = 5  # a word needs to occur so often in training captions to be learnt
+    cache: str = "cache"  # features of frozen encoders are kept under this folder
+    workers: int = 0  # processes that load images; 0 loads in the training process
+    sizes: dict[str, int] = field(  # shapes: scenes per split
+        default_factory=lambda: {"train": 6000, "val": 500, "test": 500, "novel": 500}
+    )
+    seed: int = 0  # shapes: another seed draws another data set
+
+    def __post_init__(self) -> None:
+        _one_of("data.kind", self.kind, ("shapes", "flickr8k", "karpathy", "coco", "csv"))
+        _at_least("data.limit", self.limit, 1)
+        _at_least("data.min_count", self.min_count, 1)
+        _at_least("data.workers", self.workers, 0)
+        if self.kind in ("flickr8k", "coco") and self.root is None:
+            raise ValueError(f"data={self.kind} needs data.root, the folder that holds it")
+        if self.kind in ("karpathy", "csv") and self.file is None:
+            raise ValueError(f"data={self.kind} needs data.file, the path of its file")
+
+
+@dataclass
+class EncoderOptions:
+    """What turns an image into annotation vectors."""
+
+    name: str = "tiny"  # tiny, or any torchvision classification model
+    node: str | None = None  # the trunk is cut behind this node; it must still have a grid
+    weights: str | None = None  # a torchvision weight name, a state dict's path, or null (random)
+    image_size: int = 96  # pixels, square
+    fit: str = "squash"  # how an image becomes square: squash | crop | pad
+    fine_tune_from: int | None = None  # first epoch that trains the encoder; null: it is frozen
+    learning_rate: float = 1e-4  # peak, for the encoder alone
+
+    def __post_init__(self) -> None:
+        _one_of("encoder.fit", self.fit, ("squash", "crop", "pad"))
+        _at_least("encoder.image_size", self.image_size, 16)
+        _at_least("encoder.fine_tune_from", self.fine_tune_from, 0)
+        if self.name != "tiny" and self.node is None:
+            raise ValueError(f"encoder={self.name} needs encoder.node, where the trunk is cut")
+
+    @property
+    def tuned(self) -> bool:
+        return self.fine_tune_from is not None
+
+
+@dataclass
+class DecoderOptions:
+    """The decoder's sizes, and where it departs from the paper (equation numbers are Xu's)."""
+
+    hidden: int = 512  # H
+    embedding: int = 512  # E
+    attention: int = 512  # A, width of the attention perceptron
+    projection: int = 0  # annotations are mapped to this size and normalised first; 0: as they are
+    attention_nonlinearity: str = "tanh"  # in f_att, equation (4): tanh | relu
+    beta: str = "scalar"  # gate on the context vector, 4.2.1: scalar | vector | none
+    shared_init: bool = False  # one shared hidden layer before the heads that give h_0 and c_0
+    forget_bias: float = 0.0  # initial bias of the forget gate
+    deep_output: bool = True  # equation (7); false: the logits see h_t alone
+    output_tanh: bool = False  # a tanh on equation (7)'s sum
+    tied_output: bool = False  # L_o is the embedding matrix
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "embedding", "attention"):
+            _at_least(f"decoder.{name}", getattr(self, name), 1)
+        _at_least("decoder.projection", self.projection, 0)
+        _fraction("decoder.dropout", self.dropout)
+        _one_of("decoder.attention_nonlinearity", self.attention_nonlinearity, ("tanh", "relu"))
+        _one_of("decoder.beta", self.beta, ("scalar", "vector", "none"))
+
+
+@dataclass
+class LossOptions:
+    """Equation (14): L = Σ_t −log p(y_t) + λ Σ_i (1 − Σ_t α_ti)², summed over captions."""
+
+    penalty: float = 1.0  # λ, the weight of the doubly stochastic penalty
+    per: str = "caption"  # both sums are divided by the number of captions, or of words
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        _at_least("loss.penalty", self.penalty, 0)
+        _one_of("loss.per", self.per, ("caption", "word"))
+        _fraction("loss.label_smoothing", self.label_smoothing)
+
+
+@dataclass
+class TrainingOptions:
+    """How the weights are found."""
+
+    epochs: int = 10
+    batch_images: int = 32  # images per update, with all their captions, over all processes
+    accumulation: int = 1  # an update's images are taken in so many pieces, to save memory
+    optimizer: str = "adamw"  # adamw | adam | rmsprop
+    learning_rate: float = 1e-3  # peak, for the decoder
+    weight_decay: float = 0.01
+    schedule: str = "cosine"  # after the warm-up: cosine (to zero) | constant
+    warmup: float = 0.05  # fraction of all updates over which the learning rate rises
+    clip: float = 5.0  # largest norm of the gradient
+    ema: float = 0.0  # decay of the averaged weights that are validated and kept; 0: none
+    precision: str = "auto"  # auto (bf16 where the hardware has it) | fp32 | bf16
+    patience: int | None = None  # stop after so many validations without a better BLEU-4
+    validate_every: int = 1  # epochs
+    save_every: int | None = None  # updates between saves of `last` within an epoch
+    seed: int = 0
+    pictures: int = 4  # validation images to draw at the end
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_images", "accumulation", "validate_every"):
+            _at_least(f"training.{name}", getattr(self, name), 1)
+        for name in ("patience", "save_every"):
+            _at_least(f"training.{name}", getattr(self, name), 1)
+        _at_least("training.pictures", self.pictures, 0)
+        _one_of("training.optimizer", self.optimizer, ("adamw", "adam", "rmsprop"))
+        _one_of("training.schedule", self.schedule, ("cosine", "constant"))
+        _one_of("training.precision", self.precision, ("auto", "fp32", "bf16"))
+        _fraction("training.warmup", self.warmup)
+        _fraction("training.ema", self.ema)
+        if self.accumulation > self.batch_images:
+            raise ValueError(
+                f"training.accumulation is {self.accumulation}, more than the "
+                f"{self.batch_images} images of an update (training.batch_images)"
+            )
+
+
+@dataclass
+class SearchOptions:
+    """How words are chosen."""
+
+    strategy: str = "beam"  # greedy | beam | sample
+    width: int = 5  # beams kept, or samples drawn, per image
+    max_length: int = 30  # words
+    min_length: int = 1  # words
+    length_penalty: float = 0.0  # beams are ranked by log-probability / words ** length_penalty
+    block_ngrams: int = 0  # no n-gram of this size twice in a caption; 0: no such rule
+    temperature: float = 1.0  # sampling: below 1 is bolder
+    top_k: int = 0  # sampling: among the k likeliest words; 0: all
+    top_p: float = 1.0  # sampling: among the likeliest words that make up this probability
+    seed: int = 0  # sampling
+
+    def __post_init__(self) -> None:
+        _one_of("search.strategy", self.strategy, ("greedy", "beam", "sample"))
+        for name in ("width", "max_length"):
+            _at_least(f"search.{name}", getattr(self, name), 1)
+        for name in ("min_length", "length_penalty", "block_ngrams", "top_k"):
+            _at_least(f"search.{name}", getattr(self, name), 0)
+        if self.min_length > self.max_length:
+            raise ValueError(
+                f"search.min_length is {self.min_length}, more than the {self.max_length} words "
+                "of search.max_length"
+            )
+        if not self.temperature > 0:
+            raise ValueError(f"search.temperature is {self.temperature}; it must be above 0")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"search.top_p is {self.top_p}; it must be above 0 and at most 1")
+
+
+@dataclass
+class TrainOptions:
+    """scripts/train.py. A checkpoint's config.yaml holds exactly these."""
+
+    name: str | None = None  # the run's folder is runs/<name>; null: the first free name
+    runs: str = "runs"
+    resume: str | None = None  # a run's folder: goes on exactly where it stopped
+    device: str | None = None  # cpu, cuda, cuda:1, mps …; null: the best there is
+    debug: bool = False  # show tracebacks
+    data: DataOptions = field(default_factory=DataOptions)
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    decoder: DecoderOptions = field(default_factory=DecoderOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    search: SearchOptions = field(default_factory=lambda: SearchOptions(width=3))  # validation's
+
+
+@dataclass
+class SplitOptions:
+    """Which images of the data set a checkpoint was trained on; null: as it was in training."""
+
+    split: str = "val"
+    root: str | None = None
+    file: str | None = None
+    images: str | None = None
+    limit: int | None = None
+    cache: str = "cache"
+    workers: int = 0
+
+    def over(self, trained: DataOptions) -> DataOptions:
+        """The data options of training, with those changed that were given here."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(trained, **{**given, "limit": self.limit})
+
+
+@dataclass
+class EvaluateOptions:
+    """scripts/evaluate.py."""
+
+    checkpoint: str = ""  # a checkpoint's folder, e.g. runs/shapes/checkpoints/best
+    out: str = "outputs/evaluation"  # folder for metrics.json and captions.json
+    device: str | None = None
+    debug: bool = False
+    data: SplitOptions = field(default_factory=SplitOptions)
+    search: SearchOptions = field(default_factory=SearchOptions)
+
+    def __post_init__(self) -> None:
+        _given("checkpoint", self.checkpoint, "a checkpoint's folder, e.g. runs/x/checkpoints/best")
+
+
+@dataclass
+class CaptionOptions:
+    """scripts/caption.py."""
+
+    checkpoint: str = ""
+    images: str = ""  # a file, a folder or a glob
+    out: str = "-"  # a file of JSON lines; -: standard output
+    batch: int = 32  # images decoded together
+    device: str | None = None
+    debug: bool = False
+    search: SearchOptions = field(default_factory=SearchOptions)
+
+    def __post_init__(self) -> None:
+        _given("checkpoint", self.checkpoint, "a checkpoint's folder, e.g. runs/x/checkpoints/best")
+        _given("images", self.images, "a file, a folder or a glob such as 'photos/*.jpg'")
+        _at_least("batch", self.batch, 1)
+
+
+@dataclass
+class VisualizeOptions:
+    """scripts/visualize.py."""
+
+    checkpoint: str = ""
+    images: str | None = None  # a file, a folder or a glob; null: the first of data.split
+    out: str = "outputs/attention"  # folder for .png, .html and .npz
+    device: str | None = None
+    debug: bool = False
+    data: SplitOptions = field(default_factory=lambda: SplitOptions(limit=4))
+    search: SearchOptions = field(default_factory=SearchOptions)
+
+    def __post_init__(self) -> None:
+        _given("checkpoint", self.checkpoint, "a checkpoint's folder, e.g. runs/x/checkpoints/best")

@@ -1,0 +1,135 @@
+"""A frozen encoder sees every image once; its annotations are kept as memory-mapped fp16."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from captioner.data.images import Transform, open_image
+from captioner.data.records import Record
+from captioner.files import write_atomically
+
+Progress = Callable[[Iterable, str, int], Iterable]
+
+
+class FeatureCache:
+    """Annotations of many images: `cache[record]` is an fp16 tensor (L, D).
+
+    The file is mapped lazily, so that each loader worker maps its own, and only rows that are
+    asked for are read.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self.info = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
+        self._rows = {image_id: row for row, image_id in enumerate(self.info["images"])}
+        self._array: np.ndarray | None = None
+
+    def __getitem__(self, record: Record) -> Tensor:
+        if self._array is None:
+            self._array = np.load(self.folder / "features.npy", mmap_mode="r")
+        return torch.from_numpy(np.array(self._array[self._rows[record.image_id]]))
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_array": None}  # a worker maps the file itself
+
+
+def cache_key(encoder: nn.Module, transform: Transform, records: Sequence[Record]) -> str:
+    """A hash of everything the features depend on: trunk, weights, geometry and image files.
+
+    A file counts by its path, size and time of change.
+    """
+    digest = hashlib.sha256()
+    digest.update(repr((encoder.trunk, transform.size, transform.fit)).encode())
+    for name, tensor in encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for record in records:
+        digest.update(record.image_id.encode())
+        if isinstance(record.image, Path):
+            status = record.image.stat()
+            digest.update(f"{record.image} {status.st_size} {status.st_mtime_ns}".encode())
+        else:
+            digest.update(repr(record.image).encode())
+    return digest.hexdigest()[:16]
+
+
+def cache_features(
+    encoder: nn.Module,
+    transform: Transform,
+    records: Sequence[Record],
+    root: Path,
+    progress: Progress,
+    device: torch.device,
+    batch: int = 32,
+    workers: int = 0,
+) -> FeatureCache:
+    """The features of all records' images, computed only where `root` does not hold them yet.
+
+    `encoder` is an `Encoder`, with its grid and annotation size. Features are written under a
+    temporary name and renamed when whole; after an interruption the next call goes on behind the
+    last finished batch. Raises ValueError when the disk is too small, and ImageError for an image
+    that can't be read.
+    """
+    folder = Path(root) / cache_key(encoder, transform, records)
+    if (folder / "index.json").exists():
+        return FeatureCache(folder)
+    shape = (len(records), encoder.grid.height * encoder.grid.width, encoder.annotation)
+    partial, done_file = folder / "features.npy.partial", folder / "done"
+    done = int(done_file.read_text()) if done_file.exists() and partial.exists() else 0
+    if not done:
+        _require_space(root, 2 * int(np.prod(shape)))
+        folder.mkdir(parents=True, exist_ok=True)
+    array = np.lib.format.open_memmap(
+        partial, mode="r+" if done else "w+", dtype=np.float16, shape=None if done else shape
+    )
+    images = DataLoader(_Pixels(records[done:], transform), batch, num_workers=workers)
+    encoder = encoder.to(device).eval()
+    for pixels in progress(images, "features", len(images)):
+        with torch.inference_mode():
+            annotations = encoder(pixels.to(device))
+        array[done : done + len(pixels)] = annotations.half().cpu().numpy()
+        done += len(pixels)
+        array.flush()
+        write_atomically(done_file, str(done))
+    del array
+    partial.replace(folder / "features.npy")
+    index = {"shape": shape, "images": [record.image_id for record in records]}
+    write_atomically(folder / "index.json", json.dumps(index))
+    done_file.unlink()
+    return FeatureCache(folder)
+
+
+class _Pixels:
+    """The pixels of records' images, for a DataLoader."""
+
+    def __init__(self, records: Sequence[Record], transform: Transform):
+        self.records = records
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.transform(open_image(self.records[index].image))
+
+
+def _require_space(root: Path, needed: int) -> None:
+    """Raises ValueError unless the disk under `root` has `needed` bytes, and a tenth more, free."""
+    existing = next(
+        p for p in (Path(root).absolute(), *Path(root).absolute().parents) if p.exists()
+    )
+    free = shutil.disk_usage(existing).free
+    if free < 1.1 * needed:
+        raise ValueError(
+            f"the feature cache needs {needed / 1e9:.2f} GB and {existing} has {free / 1e9:.2f} GB "
+            "free; name another folder with data.cache"
+        )

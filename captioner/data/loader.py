@@ -1,0 +1,157 @@
+"""Batches: images with all their captions, so that each image is encoded and read once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from captioner.data.features import FeatureCache
+from captioner.data.images import Transform, open_image
+from captioner.data.records import Record
+from captioner.vocabulary import PAD, START, Vocabulary
+
+POOL = 16  # batches whose images are sorted by length together
+
+
+@dataclass
+class Batch:
+    """N images with up to K captions each, the longest caption of each image first.
+
+    Images with fewer captions are filled up with empty rows; `mask` is false on padding.
+    """
+
+    images: Tensor  # uint8 pixels (N, 3, S, S), or fp16 annotations (N, L, D)
+    tokens: Tensor  # (N, K, T) the words before: `<start>`, y_1, …, y_{T-1}
+    targets: Tensor  # (N, K, T) the words to predict: y_1, …, y_{T-1}, `<end>`
+    mask: Tensor  # (N, K, T)
+
+    @property
+    def captions(self) -> int:
+        return int(self.mask[..., 0].sum())
+
+    @property
+    def words(self) -> int:
+        return int(self.mask.sum())
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in vars(self).values()))
+
+
+class ImageSource:
+    """What the model takes for a record's image: its cached annotations, or else its pixels."""
+
+    def __init__(self, transform: Transform, cache: FeatureCache | None = None):
+        self.transform = transform
+        self.cache = cache
+
+    def __call__(self, record: Record) -> Tensor:
+        if self.cache is not None:
+            return self.cache[record]
+        return self.transform(open_image(record.image))
+
+
+class CaptionedImages:
+    """Records as a PyTorch data set: item i is an image with its encoded captions."""
+
+    def __init__(self, records: Sequence[Record], vocabulary: Vocabulary, source: ImageSource):
+        self.records = records
+        self.source = source
+        self.captions = [
+            sorted((vocabulary.encode(text) for text in record.captions), key=len, reverse=True)
+            for record in records
+        ]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, list[list[int]]]:
+        return self.source(self.records[index]), self.captions[index]
+
+
+def collate(items: Sequence[tuple[Tensor, list[list[int]]]]) -> Batch:
+    """Stacks images and pads captions. Each caption is a list of ids that ends in `<end>`."""
+    rows = max(len(captions) for _, captions in items)
+    steps = max(len(caption) for _, captions in items for caption in captions)
+    targets = torch.full((len(items), rows, steps), PAD)
+    for n, (_, captions) in enumerate(items):
+        for k, caption in enumerate(captions):
+            targets[n, k, : len(caption)] = torch.tensor(caption)
+    starts = torch.full((len(items), rows, 1), START)
+    tokens = torch.cat([starts, targets[..., :-1]], dim=-1)
+    return Batch(torch.stack([image for image, _ in items]), tokens, targets, targets != PAD)
+
+
+class EpochBatches(Sampler[list[int]]):
+    """Which images form which batch: a function of seed, epoch and position, of nothing else.
+
+    Every image comes once per epoch. Images are shuffled, sorted by their captions' lengths within
+    pools of `POOL` batches, and cut into `updates` nearly equal parts, in shuffled order. Of each
+    part, `pieces` shares are made, one for each process and accumulation step; this sampler yields
+    those of process `rank`.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        images: int,
+        seed: int = 0,
+        accumulation: int = 1,
+        rank: int = 0,
+        processes: int = 1,
+    ):
+        """lengths: words of each image's captions. images: of an update, over all processes."""
+        self.lengths = np.asarray(lengths)
+        self.updates = max(1, -(-len(lengths) // images))
+        self.seed, self.accumulation, self.rank, self.processes = (
+            seed,
+            accumulation,
+            rank,
+            processes,
+        )
+        pieces = accumulation * processes
+        if len(lengths) // self.updates < pieces:
+            raise ValueError(
+                f"{len(lengths)} images in updates of {images} do not fill {accumulation} "
+                f"accumulation steps on {processes} processes; raise training.batch_images"
+            )
+        self.epoch = 0
+        self.first = 0  # updates to leave out, when an epoch is resumed in its middle
+
+    def at(self, epoch: int, first: int = 0) -> EpochBatches:
+        """Sets which epoch the next iteration gives, and from which update on."""
+        self.epoch, self.first = epoch, first
+        return self
+
+    def __len__(self) -> int:
+        return (self.updates - self.first) * self.accumulation
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        order = random.permutation(len(self.lengths))
+        pools = np.array_split(order, max(1, self.updates // POOL))
+        order = np.concatenate([pool[self.lengths[pool].argsort(kind="stable")] for pool in pools])
+        updates = np.array_split(order, self.updates)
+        for update in random.permutation(self.updates)[self.first :]:
+            pieces = np.array_split(updates[update], self.accumulation * self.processes)
+            for piece in pieces[self.rank :: self.processes]:
+                yield piece.tolist()
+
+
+def training_loader(
+    images: CaptionedImages, batches: EpochBatches, workers: int = 0
+) -> DataLoader[Batch]:
+    """Batches in the order that `batches` gives. It draws nothing from torch's global generator."""
+    return DataLoader(
+        images,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator().manual_seed(0),
+    )

@@ -1,0 +1,63 @@
+"""What a data set is made of: an image, its captions, and the regions that its words name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, as fractions in [0, 1] of the image's width and height."""
+
+
+class Drawable(Protocol):
+    """An image that is drawn rather than read, such as a generated scene."""
+
+    def draw(self, size: int = ...) -> Image.Image: ...
+
+
+@dataclass
+class Record:
+    """One image with its reference captions.
+
+    `image_id` is unique in its collection and is what results name the image by. `captions` are
+    raw text, cased and punctuated as their file has them.
+    """
+
+    image_id: str
+    image: Path | Drawable
+    captions: list[str]
+    split: str
+
+
+@dataclass
+class Collection:
+    """The records of a data set, and what its reader had to leave out.
+
+    `problems` holds one line per thing left out, each naming its file and line or its image.
+    """
+
+    records: list[Record]
+    problems: list[str] = field(default_factory=list)
+
+    def split(self, name: str, limit: int | None = None) -> list[Record]:
+        """The records of one split, in file order, the first `limit` where one is given.
+
+        Raises ValueError when the collection has no such split.
+        """
+        found = [record for record in self.records if record.split == name]
+        if not found:
+            raise ValueError(f"no split {name!r} in this data; it has {', '.join(self.splits())}")
+        return found[:limit]
+
+    def splits(self) -> list[str]:
+        """Names of the splits, in order of first appearance."""
+        return unique(record.split for record in self.records)
+
+
+def unique(items: Iterable[str]) -> list[str]:
+    """The distinct items, in order of first appearance."""
+    return list(dict.fromkeys(items))

@@ -1,0 +1,220 @@
+"""The decoder: attention, gate, LSTM and deep output, word by word (Xu et al. 2015, 3.1.2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from captioner.models.attention import Memory, SoftAttention
+from captioner.models.lstm import LSTMCell, State
+
+
+class Trace(NamedTuple):
+    """What the decoder saw and decided at one step (or, stacked, at all of them)."""
+
+    alpha: Tensor  # (N, K, L) attention weights
+    beta: Tensor  # (N, K, 1 or D) gate on the context vector; all ones where there is none
+    input: Tensor  # (N, K, H) i
+    forget: Tensor  # (N, K, H) f
+    output: Tensor  # (N, K, H) o
+    candidate: Tensor  # (N, K, H) g
+    cell: Tensor  # (N, K, H) c_t
+    hidden: Tensor  # (N, K, H) h_t
+
+
+class Step(NamedTuple):
+    """One word further."""
+
+    logits: Tensor  # (N, K, V)
+    state: State
+    trace: Trace
+
+
+class Unrolled(NamedTuple):
+    """A whole batch of captions under teacher forcing. M is the number of real words."""
+
+    logits: Tensor  # (M, V) for the real words alone, in the order of `in_order`
+    attended: Tensor  # (N, K, L) Σ_t α_t over each caption's real words
+
+
+class InitialState(nn.Module):
+    """h_0 and c_0: two perceptrons of the mean annotation vector (section 3.1.2).
+
+    `shared` puts one hidden layer before the two heads, as the authors' code does.
+    """
+
+    def __init__(self, annotation: int, hidden: int, shared: bool = False):
+        super().__init__()
+        self.shared = nn.Linear(annotation, annotation) if shared else None
+        self.hidden = nn.Linear(annotation, hidden)
+        self.cell = nn.Linear(annotation, hidden)
+
+    def forward(self, annotations: Tensor, captions: int) -> State:
+        """annotations: (N, L, D) → State of (N, K, H), the same for all K captions of an image."""
+        mean = annotations.mean(1, keepdim=True)
+        if self.shared is not None:
+            mean = torch.tanh(self.shared(mean))
+        heads = (self.hidden, self.cell)
+        return State(*(torch.tanh(head(mean)).float().expand(-1, captions, -1) for head in heads))
+
+
+class ContextGate(nn.Module):
+    """β_t = σ(f_β(h_{t-1})), section 4.2.1: how much the decoder listens to the image at all.
+
+    The paper's β is one scalar per step. `size` = D makes it a vector over the context instead,
+    a deviation that is common in later code; 0 leaves the gate out.
+    """
+
+    def __init__(self, hidden: int, size: int):
+        super().__init__()
+        self.gate = nn.Linear(hidden, size) if size else None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        if self.gate is None:
+            return hidden.new_ones(*hidden.shape[:-1], 1)
+        return torch.sigmoid(self.gate(hidden))
+
+
+class DeepOutput(nn.Module):
+    """p(y_t) ∝ exp(L_o(E y_{t-1} + L_h h_t + L_z ẑ_t)), equation (7).
+
+    Deviations, each named: `deep=False` reads h_t alone; `tanh` bends the sum, as the authors' code
+    does; `tied` makes L_o the transpose of the embedding matrix E and adds a bias (Press and Wolf
+    2017).
+    """
+
+    def __init__(
+        self,
+        embedding: nn.Embedding,
+        hidden: int,
+        context: int,
+        deep: bool = True,
+        tanh: bool = False,
+        tied: bool = False,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        vocabulary, size = embedding.weight.shape
+        self.hidden = nn.Linear(hidden, size)  # L_h
+        self.context = nn.Linear(context, size, bias=False) if deep else None  # L_z
+        self.words = nn.Linear(size, vocabulary, bias=tied)  # L_o
+        if tied:
+            self.words.weight = embedding.weight
+            nn.init.zeros_(self.words.bias)
+        self.tanh = tanh
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, embedded: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
+        """(…, E), (…, H), (…, D) → logits (…, V)."""
+        total = self.hidden(self.dropout(hidden))
+        if self.context is not None:
+            total = total + embedded + self.context(context)
+        if self.tanh:
+            total = torch.tanh(total)
+        return self.words(self.dropout(total))
+
+
+class Decoder(nn.Module):
+    """Writes captions of images, looking anew before each word.
+
+    Tensors hold N images with K captions (or beams) each, so that the captions of one image share
+    one row of annotations. Attention and β see h_{t-1}; only the output sees h_t.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        annotation: int,
+        hidden: int = 512,
+        embedding: int = 512,
+        attention: int = 512,
+        projection: int = 0,
+        attention_nonlinearity: str = "tanh",
+        beta: str = "scalar",
+        shared_init: bool = False,
+        forget_bias: float = 0.0,
+        deep_output: bool = True,
+        output_tanh: bool = False,
+        tied_output: bool = False,
+        dropout: float = 0.0,
+    ):
+        """Sizes V, D, H, E, A; `projection` > 0 maps annotations to that size first, normalised.
+
+        `dropout` acts on the embedded words, the projected annotations, h_t before the output and
+        the sum in the output.
+        """
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, embedding)
+        nn.init.normal_(self.embedding.weight, std=embedding**-0.5)
+        self.projection = (
+            nn.Sequential(
+                nn.Linear(annotation, projection), nn.LayerNorm(projection), nn.Dropout(dropout)
+            )
+            if projection
+            else None
+        )
+        context = projection or annotation
+        self.attention = SoftAttention(context, hidden, attention, attention_nonlinearity)
+        self.beta = ContextGate(hidden, {"none": 0, "scalar": 1, "vector": context}[beta])
+        self.init = InitialState(context, hidden, shared_init)
+        self.cell = LSTMCell(embedding, context, hidden, forget_bias)
+        self.output = DeepOutput(
+            self.embedding, hidden, context, deep_output, output_tanh, tied_output, dropout
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def remember(self, annotations: Tensor) -> Memory:
+        """Everything about the images that no recurrence changes. annotations: (N, L, D)."""
+        if self.projection is not None:
+            annotations = self.projection(annotations)
+        return self.attention.remember(annotations)
+
+    def start(self, memory: Memory, captions: int = 1) -> State:
+        """h_0 and c_0 for K captions of each image."""
+        return self.init(memory.annotations, captions)
+
+    def step(self, token: Tensor, state: State, memory: Memory) -> Step:
+        """From the previous words y_{t-1}, (N, K) ids, to the scores of the next ones."""
+        embedded = self.dropout(self.embedding(token))
+        context, state, trace = self._recur(self.cell.embed(embedded), state, memory)
+        return Step(self.output(embedded, state.hidden, context), state, trace)
+
+    def _recur(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Trace]:
+        """The part of a step that needs the step before: equations (4)–(6), β, and (1)–(3)."""
+        look = self.attention(state.hidden, memory)
+        beta = self.beta(state.hidden)
+        context = beta * look.context
+        state, gates = self.cell(embedded, context, state)
+        return context, state, Trace(look.alpha, beta, *gates, state.cell, state.hidden)
+
+    def forward(self, tokens: Tensor, mask: Tensor, annotations: Tensor) -> Unrolled:
+        """Unrolls `step` over known captions, with all that needs no recurrence outside the loop.
+
+        tokens: (N, K, T) ids of the previous words, `<start>` first. mask: (N, K, T), true where
+        there is a word to predict; along K it must not grow at any step, i.e. the captions of an
+        image stand longest first. Then each step runs on the leading columns still alive.
+        """
+        memory = self.remember(annotations)
+        embedded = self.dropout(self.embedding(tokens))
+        drive = self.cell.embed(embedded)
+        state = self.start(memory, tokens.shape[1])
+        hiddens, contexts, attended = [], [], 0
+        for t, alive in enumerate(mask.any(0).sum(0).tolist()):
+            state = State(*(memory_[:, :alive] for memory_ in state))
+            context, state, trace = self._recur(drive[:, :alive, t], state, memory)
+            real = mask[:, :alive, t]
+            hiddens.append(state.hidden[real])
+            contexts.append(context[real])
+            alpha = trace.alpha * real[..., None]
+            attended = attended + F.pad(alpha, (0, 0, 0, tokens.shape[1] - alive))
+        embedded = in_order(embedded, mask)
+        logits = self.output(embedded, torch.cat(hiddens), torch.cat(contexts))
+        return Unrolled(logits, attended)
+
+
+def in_order(values: Tensor, mask: Tensor) -> Tensor:
+    """The entries of (N, K, T, …) where mask is true, as the unroll meets them: step by step."""
+    return values.movedim(2, 0)[mask.movedim(2, 0)]

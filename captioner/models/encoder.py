@@ -1,0 +1,197 @@
+"""Encoders: a CNN (or ViT) cut where it still has a grid, so that there is somewhere to look."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model, get_model_weights, list_models
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Grid(NamedTuple):
+    """Where the annotation vectors stand on the image, row by row; L = height × width."""
+
+    height: int
+    width: int
+    stride: float  # pixels of the encoder's image from one location to the next
+
+
+class Encoder(nn.Module):
+    """Annotation vectors a_1…a_L of images (Xu et al. 2015, section 3.1.1).
+
+    The trunk maps normalised (N, 3, S, S) to (N, D, H, W), or to tokens (N, L, D) of a square
+    grid, with or without class tokens in front. A `fixed` trunk stays in eval mode whatever the
+    model around it does, so that its batch statistics never drift.
+    """
+
+    def __init__(self, trunk: nn.Module, image_size: int, fixed: bool = False):
+        super().__init__()
+        self.trunk = trunk
+        self.image_size = image_size
+        self.fixed = fixed
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.train()
+        self.grid, self.annotation = self._measure()
+
+    @torch.no_grad()
+    def _measure(self) -> tuple[Grid, int]:
+        """Grid and D, found by encoding one black image."""
+        size = self.image_size
+        output = self.trunk(torch.zeros(1, 3, size, size))
+        if output.ndim == 4:
+            _, annotation, height, width = output.shape
+        elif output.ndim == 3:
+            annotation, height = output.shape[2], math.isqrt(output.shape[1])
+            width = height
+        else:
+            raise ValueError(
+                f"the encoder's node gives shape {tuple(output.shape)}, which has no grid; choose "
+                "an earlier node, one that gives (N, D, H, W) or (N, L, D)"
+            )
+        if height * width < 2:
+            raise ValueError("the encoder's node gives a single location; choose an earlier node")
+        return Grid(height, width, size / height), annotation
+
+    def train(self, mode: bool = True) -> Encoder:
+        super().train(mode)
+        if self.fixed:
+            self.trunk.eval()
+        return self
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """pixels: (N, 3, S, S) uint8 as `Transform` gives them → annotations (N, L, D)."""
+        if pixels.shape[2:] != (self.image_size, self.image_size):
+            raise ValueError(
+                f"the encoder expects {self.image_size}×{self.image_size} images, "
+                f"got {pixels.shape[3]}×{pixels.shape[2]}"
+            )
+        normalised = (pixels.float() / 255 - self.mean) / self.std
+        output = self.trunk(normalised.contiguous(memory_format=torch.channels_last))
+        if output.ndim == 4:
+            return output.flatten(2).transpose(1, 2)
+        return output[:, output.shape[1] - self.grid.height * self.grid.width :]
+
+
+class Tiny(nn.Sequential):
+    """A small CNN of stride 8 that learns to see coloured shapes from nothing in a minute.
+
+    A location sees 31 pixels square, so the decoder must look at a thing to name it. Two
+    channels of coordinates enter before the last layers, or left and right would look the same.
+    """
+
+    def __init__(self, width: int = 128):
+        def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+            convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+            return [convolution, nn.GroupNorm(8, outputs), nn.ReLU()]
+
+        super().__init__(
+            *block(3, width // 4, 2),
+            *block(width // 4, width // 2, 2),
+            *block(width // 2, width, 2),
+            *block(width, width, 1),
+            Coordinates(),
+            nn.Conv2d(width + 2, width, 1),
+            nn.ReLU(),
+        )
+
+
+class Coordinates(nn.Module):
+    """Adds two channels, x and y from −1 to 1 (Liu et al. 2018, CoordConv)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, D, H, W) → (N, D + 2, H, W)."""
+        count, _, height, width = features.shape
+        y = torch.linspace(-1, 1, height, device=features.device, dtype=features.dtype)
+        x = torch.linspace(-1, 1, width, device=features.device, dtype=features.dtype)
+        grid = torch.stack(torch.meshgrid(y, x, indexing="ij")).expand(count, -1, -1, -1)
+        return torch.cat([features, grid], dim=1)
+
+
+def build_encoder(
+    name: str, image_size: int, node: str | None = None, weights: str | None = None
+) -> Encoder:
+    """`tiny`, or any torchvision classification model cut at `node`.
+
+    `weights` is a torchvision weight name (fetched by torchvision if it is not on disk yet), the
+    path of a state dict, or None for random weights. A trunk with weights is fixed: always in eval
+    mode, also where it is fine-tuned, since batches here are too small for batch statistics.
+    Raises ValueError for an unknown name, node or weight, or a state dict that does not fit.
+    """
+    if name == "tiny":
+        trunk: nn.Module = Tiny()
+        load = _load_state_dict
+    else:
+        if name not in list_models(module=None):
+            raise ValueError(
+                f"no encoder {name!r}; it is tiny or a torchvision model, e.g. resnet50"
+            )
+        trunk, load = get_model(name, weights=None), _load_weights(name)
+        nodes = get_graph_node_names(trunk)[1]
+        if node not in nodes:
+            spatial = ", ".join(nodes[-12:])
+            raise ValueError(f"{name} has no node {node!r}; its last nodes are {spatial}")
+    if weights is not None:
+        load(trunk, weights)
+    if name != "tiny":
+        trunk = create_feature_extractor(trunk, {node: "annotations"})
+        trunk = nn.Sequential(trunk, _Only("annotations"))
+    return Encoder(trunk, image_size, fixed=weights is not None)
+
+
+class _Only(nn.Module):
+    """The one entry of a dictionary."""
+
+    def __init__(self, key: str):
+        super().__init__()
+        self.key = key
+
+    def forward(self, values: dict[str, Tensor]) -> Tensor:
+        return values[self.key]
+
+
+def _load_weights(name: str) -> Callable[[nn.Module, str], None]:
+    """A loader that knows the weight names torchvision has for a model."""
+
+    def load(trunk: nn.Module, weights: str) -> None:
+        known = get_model_weights(name)
+        if weights in known.__members__:
+            try:
+                trunk.load_state_dict(known[weights].get_state_dict(progress=False))
+            except OSError as error:
+                raise ValueError(
+                    f"could not fetch {name}'s {weights} weights ({error}); "
+                    "give encoder.weights the path of a state dict instead"
+                ) from error
+        elif Path(weights).exists():
+            _load_state_dict(trunk, weights)
+        else:
+            names = ", ".join(known.__members__)
+            raise ValueError(
+                f"no weights {weights!r} for {name}: neither a file nor one of {names}"
+            )
+
+    return load
+
+
+def _load_state_dict(trunk: nn.Module, path: str) -> None:
+    """Loads a state dict without unpickling code. A missing classifier head does no harm."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        missing, unexpected = trunk.load_state_dict(state, strict=False)
+    except Exception as error:  # torch raises many kinds for a file that is no state dict
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is no state dict for this encoder: {reason}") from error
+    missing = [key for key in missing if not key.startswith(("classifier", "fc.", "head"))]
+    if missing or unexpected:
+        key = (missing or unexpected)[0]
+        problem = "lacks" if missing else "has an unknown"
+        raise ValueError(f"{path} does not fit this encoder: it {problem} {key!r}")

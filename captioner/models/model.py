@@ -1,0 +1,33 @@
+"""Encoder and decoder together: the module that is trained and saved."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from captioner.models.decoder import Decoder, Unrolled
+from captioner.models.encoder import Encoder
+
+
+class CaptioningModel(nn.Module):
+    """Show, Attend and Tell: an encoder whose grid a decoder looks at before every word.
+
+    While `tuned` is false the encoder is a fixed function, and no gradient is kept for it.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, tuned: bool = False):
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.tuned = tuned
+
+    def annotate(self, images: Tensor) -> Tensor:
+        """Annotations (N, L, D), of uint8 pixels (N, 3, S, S) or as the cache holds them."""
+        if images.dtype != torch.uint8:
+            return images.float()
+        with torch.set_grad_enabled(self.tuned and torch.is_grad_enabled()):
+            return self.encoder(images)
+
+    def forward(self, images: Tensor, tokens: Tensor, mask: Tensor) -> Unrolled:
+        """images as in `annotate`; tokens and mask, (N, K, T), as in `Decoder.forward`."""
+        return self.decoder(tokens, mask, self.annotate(images))

@@ -1,0 +1,263 @@
+"""From annotations to captions: greedy, beam and sampled search, all with their traces.
+
+All three share one loop, which writes K captions for each of N images at once. They differ only in
+how they pick the next words from the scores of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from captioner.models.decoder import Decoder, Trace
+from captioner.models.lstm import State
+from captioner.vocabulary import END, PAD, START, UNKNOWN
+
+NEVER = float("-inf")
+
+
+@dataclass
+class Hypothesis:
+    """One caption, with what the decoder saw at each of its T words (`<end>` not among them)."""
+
+    ids: list[int]  # T word ids
+    log_prob: float  # log p of the whole caption, its `<end>` included where it ended by itself
+    score: float  # what it is ranked by
+    word_log_probs: Tensor  # (T,) log p of each word given those before
+    trace: Trace | None  # each (T, ·), where traces were asked for
+    ended: bool  # false where the length limit cut it off
+
+
+class Choice(NamedTuple):
+    """The next word of each of the K captions of an image, and which caption it continues."""
+
+    token: Tensor  # (N, K)
+    parent: Tensor  # (N, K) index into the previous step's K
+
+
+Pick = Callable[[Tensor, Tensor, Tensor], Choice]
+"""(log_probs (N, K, V) of the next word, totals (N, K) so far, lengths (N, K) with it) → Choice."""
+
+
+def search(
+    decoder: Decoder,
+    annotations: Tensor,
+    strategy: str = "beam",
+    width: int = 5,
+    max_length: int = 30,
+    min_length: int = 1,
+    length_penalty: float = 0.0,
+    block_ngrams: int = 0,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    trace: bool = False,
+) -> list[list[Hypothesis]]:
+    """Captions for annotations (N, L, D): per image `width` hypotheses (greedy: one), best first.
+
+    The options are those of `SearchOptions`. `<unk>` is never written. A beam that has not ended
+    at `max_length` words is taken as it stands, so there always is a caption.
+    """
+    if strategy == "greedy":
+        width, pick = 1, pick_likeliest
+    elif strategy == "beam":
+        pick = BeamPick(length_penalty)
+    else:
+        pick = SamplePick(temperature, top_k, top_p, seed, annotations.device)
+    rules = Rules(max_length, min_length, block_ngrams)
+    with torch.inference_mode():
+        draft = write(decoder, annotations, width, pick, rules, trace)
+        return draft.hypotheses(length_penalty if strategy == "beam" else 0.0)
+
+
+def pick_likeliest(log_probs: Tensor, totals: Tensor, lengths: Tensor) -> Choice:
+    """The likeliest next word of each caption."""
+    token = log_probs.argmax(-1)
+    return Choice(token, torch.arange(token.shape[1], device=token.device).expand_as(token))
+
+
+@dataclass
+class BeamPick:
+    """The K best continuations over all words of all K captions of an image.
+
+    An ended caption has one continuation, `<pad>`, at no cost; so it stays in the beam for as long
+    as its score holds. Scores are log-probability / length ** length_penalty, `<end>` counted.
+    """
+
+    length_penalty: float
+
+    def __call__(self, log_probs: Tensor, totals: Tensor, lengths: Tensor) -> Choice:
+        width, vocabulary = log_probs.shape[1:]
+        scores = totals[..., None] + log_probs  # (N, K, V)
+        if self.length_penalty:
+            scores = scores / lengths[..., None] ** self.length_penalty
+        best = scores.flatten(1).topk(width, dim=-1).indices
+        return Choice(best % vocabulary, best // vocabulary)
+
+
+class SamplePick:
+    """A random next word for each caption, from the likeliest few, from a seed of its own."""
+
+    def __init__(
+        self, temperature: float, top_k: int, top_p: float, seed: int, device: torch.device
+    ):
+        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    def __call__(self, log_probs: Tensor, totals: Tensor, lengths: Tensor) -> Choice:
+        probs = truncate((log_probs / self.temperature).softmax(-1), self.top_k, self.top_p)
+        token = torch.multinomial(probs.flatten(0, 1), 1, generator=self.generator)
+        token = token.view(log_probs.shape[:2])
+        return Choice(token, torch.arange(token.shape[1], device=token.device).expand_as(token))
+
+
+def truncate(probs: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Zeroes all but the `top_k` likeliest words and the nucleus of mass `top_p` (Holtzman 2020).
+
+    probs: (…, V). The likeliest word always stays. The result is not normalised.
+    """
+    ordered, words = probs.sort(dim=-1, descending=True)
+    keep = ordered.cumsum(-1) - ordered < top_p
+    if top_k:
+        keep[..., top_k:] = False
+    keep[..., 0] = True
+    return torch.zeros_like(probs).scatter(-1, words, ordered * keep)
+
+
+def write(
+    decoder: Decoder, annotations: Tensor, width: int, pick: Pick, rules: Rules, trace: bool
+) -> Draft:
+    """The loop that all strategies share: step, forbid, pick, reorder, until all have ended."""
+    memory = decoder.remember(annotations)
+    state = decoder.start(memory, width)
+    words = torch.full((len(annotations), width, 1), START, device=annotations.device)
+    totals = torch.zeros(len(annotations), width, device=annotations.device)
+    if isinstance(pick, BeamPick):
+        totals[:, 1:] = NEVER  # all K beams are still the same one: continue only the first
+    draft = Draft(words, totals)
+    for _ in range(rules.max_length):
+        live = ~has_ended(draft.words)
+        if not live.any():
+            break
+        logits, state, seen = decoder.step(draft.words[..., -1], state, memory)
+        log_probs = rules(logits.float().log_softmax(-1), draft.words)
+        log_probs = torch.where(live[..., None], log_probs, only_padding(log_probs))
+        choice = pick(log_probs, draft.totals, draft.lengths + live)
+        draft.add(choice, log_probs, seen if trace else None)
+        state = State(*(take(part, choice.parent) for part in state))
+    return draft
+
+
+@dataclass
+class Rules:
+    """What may not be written next."""
+
+    max_length: int
+    min_length: int
+    block_ngrams: int
+
+    def __call__(self, log_probs: Tensor, words: Tensor) -> Tensor:
+        """Sets the log-probability of forbidden words to −∞. words: (N, K, t), `<start>` first."""
+        end = log_probs[..., END].clone()
+        log_probs[..., [PAD, START, UNKNOWN]] = NEVER
+        if words.shape[-1] <= self.min_length:
+            log_probs[..., END] = NEVER
+        n = self.block_ngrams
+        if 0 < n < words.shape[-1]:
+            grams = words[..., 1:].unfold(-1, n, 1)  # (N, K, t − n, n)
+            prefix = words[..., words.shape[-1] - n + 1 :]
+            repeats = (grams[..., :-1] == prefix[..., None, :]).all(-1)
+            banned = torch.where(repeats, grams[..., -1], PAD)
+            log_probs.scatter_(-1, banned, NEVER)
+        nothing_left = log_probs.isneginf().all(-1)
+        log_probs[..., END] = torch.where(nothing_left, end, log_probs[..., END])
+        return log_probs
+
+
+class Draft:
+    """What has been written so far, and how it came about."""
+
+    def __init__(self, words: Tensor, totals: Tensor):
+        self.words = words  # (N, K, 1 + steps) ids, `<start>` first, `<pad>` behind `<end>`
+        self.totals = totals  # (N, K) log p
+        self.parents: list[Tensor] = []  # per step (N, K): which row a caption continued
+        self.gains: list[Tensor] = []  # per step (N, K): log p of its word
+        self.traces: list[Trace | None] = []  # per step, in the row order before the choice
+
+    @property
+    def lengths(self) -> Tensor:
+        """Words of each caption, `<end>` counted. (N, K)."""
+        return (self.words[..., 1:] != PAD).sum(-1)
+
+    def add(self, choice: Choice, log_probs: Tensor, trace: Trace | None) -> None:
+        gain = take(log_probs, choice.parent).gather(-1, choice.token[..., None]).squeeze(-1)
+        self.words = torch.cat([take(self.words, choice.parent), choice.token[..., None]], dim=-1)
+        self.totals = take(self.totals, choice.parent) + gain
+        self.parents.append(choice.parent)
+        self.gains.append(gain)
+        self.traces.append(trace)
+
+    def hypotheses(self, length_penalty: float) -> list[list[Hypothesis]]:
+        """All captions that can be, best first per image, their traces followed back."""
+        scores = self.totals / self.lengths.clamp(min=1) ** length_penalty
+        order = scores.argsort(dim=-1, descending=True, stable=True)
+        gains, traces = self._follow_back(order)
+        self.words, self.totals = take(self.words, order).cpu(), take(self.totals, order).cpu()
+        scores, ended = take(scores, order).cpu(), has_ended(self.words)
+
+        def hypothesis(n: int, k: int) -> Hypothesis:
+            ids = [i for i in self.words[n, k].tolist() if i > END]
+            trace = Trace(*(part[n, k, : len(ids)] for part in traces)) if traces else None
+            return Hypothesis(
+                ids=ids,
+                log_prob=float(self.totals[n, k]),
+                score=float(scores[n, k]),
+                word_log_probs=gains[n, k, : len(ids)],
+                trace=trace,
+                ended=bool(ended[n, k]),
+            )
+
+        possible = (~scores.isneginf()).tolist()
+        return [
+            [hypothesis(n, k) for k, is_ in enumerate(row) if is_] for n, row in enumerate(possible)
+        ]
+
+    def _follow_back(self, order: Tensor) -> tuple[Tensor, Trace | None]:
+        """Log p per word (N, K, T), and the trace, each (N, K, T, ·), along each caption's past."""
+        gains, traces, row = [], [], order
+        for parent, gain, trace in zip(
+            self.parents[::-1], self.gains[::-1], self.traces[::-1], strict=True
+        ):
+            gains.append(take(gain, row))
+            row = take(parent, row)
+            if trace is not None:
+                traces.append([take(part.float(), row) for part in trace])
+        gains = torch.stack(gains[::-1], dim=2).cpu()
+        if not traces:
+            return gains, None
+        return gains, Trace(
+            *(torch.stack(part[::-1], dim=2).cpu() for part in zip(*traces, strict=True))
+        )
+
+
+def take(values: Tensor, rows: Tensor) -> Tensor:
+    """values (N, K, …) with the K rows of each image reordered by rows (N, K)."""
+    index = rows.view(*rows.shape, *[1] * (values.ndim - 2)).expand(-1, -1, *values.shape[2:])
+    return values.gather(1, index)
+
+
+def has_ended(words: Tensor) -> Tensor:
+    """(N, K, t) → (N, K): captions that hold `<end>`, which only `<pad>` can follow."""
+    return (words[..., -1] == END) | (words[..., -1] == PAD)
+
+
+def only_padding(log_probs: Tensor) -> Tensor:
+    """Log-probabilities of the same shape under which `<pad>` is certain."""
+    certain = torch.full_like(log_probs, NEVER)
+    certain[..., PAD] = 0.0
+    return certain

@@ -1,0 +1,40 @@
+"""Scores a checkpoint on a split; see --help."""
+
+from captioner.cli import command
+from captioner.config import EvaluateOptions
+
+
+@command("evaluate", EvaluateOptions)
+def main(options: EvaluateOptions) -> None:
+    from pathlib import Path
+
+    from captioner.build import build_collection, build_device, build_source, restore_model
+    from captioner.checkpoint import open_checkpoint
+    from captioner.evaluation import decode, evaluate
+    from captioner.progress import track
+    from captioner.report import print_metrics, report_problems, write_evaluation
+
+    checkpoint = open_checkpoint(options.checkpoint)
+    device = build_device(options.device)
+    model = restore_model(checkpoint, device)
+    data = options.data.over(checkpoint.options.data)
+    collection = build_collection(data)
+    report_problems(collection)
+    records = collection.split(data.split, data.limit)
+    source = build_source(data, checkpoint.options.encoder, model.encoder, records, device)
+    decoded = decode(model, records, source, options.search, workers=data.workers, trace=True)
+    grid = model.encoder.grid
+    evaluation = evaluate(
+        track(decoded, "captions", len(records)),
+        checkpoint.vocabulary,
+        (grid.height, grid.width),
+        options.search.width,
+    )
+    out = Path(options.out)
+    write_evaluation(evaluation, out / "metrics.json", out / "captions.json")
+    print_metrics(evaluation.metrics, f"{data.split} split")
+    print(f"written: {out / 'metrics.json'}, {out / 'captions.json'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Draws what a captioner looked at; see --help."""
+
+import sys
+
+from captioner.cli import command
+from captioner.config import VisualizeOptions
+
+
+@command("visualize", VisualizeOptions)
+def main(options: VisualizeOptions) -> int:
+    from pathlib import Path
+
+    from captioner.build import build_collection
+    from captioner.captioner import Captioner
+    from captioner.checkpoint import open_checkpoint
+    from captioner.data.images import ImageError, find_images
+    from captioner.pictures import draw, names
+    from captioner.progress import track
+
+    if options.images is not None:
+        pictures = names(find_images(options.images))
+    else:
+        data = options.data.over(open_checkpoint(options.checkpoint).options.data)
+        records = build_collection(data).split(data.split, data.limit)
+        pictures = [(Path(record.image_id).stem, record.image) for record in records]
+    captioner = Captioner.load(options.checkpoint, options.device, options.search)
+    failed = 0
+    for name, source in track(pictures, "pictures", len(pictures)):
+        try:
+            for path in draw(captioner, name, source, Path(options.out)):
+                print(path)
+        except ImageError as error:
+            failed += 1
+            print(f"left out: {error}", file=sys.stderr)
+    return 1 if failed == len(pictures) else 0
+
+
+if __name__ == "__main__":
+    main()
