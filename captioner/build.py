@@ -6,9 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 
 from captioner.checkpoint import Checkpoint
-from captioner.config import DataOptions, DecoderOptions, EncoderOptions, TrainingOptions
+from captioner.config import (
+    DataOptions,
+    DecoderOptions,
+    EncoderOptions,
+    TrainingOptions,
+    TrainOptions,
+)
 from captioner.data.features import cache_features
 from captioner.data.images import Transform
 from captioner.data.loader import ImageSource
@@ -37,6 +45,30 @@ def build_device(name: str | None) -> torch.device:
     return device
 
 
+def build_accelerator(options: TrainOptions) -> Accelerator:
+    """Devices, mixed precision and processes. Raises ValueError for a device that is not there."""
+    device = build_device(options.device)
+    precision = options.training.precision
+    if precision == "auto":
+        precision = "bf16" if has_fast_bf16(device) else "fp32"
+    AcceleratorState._reset_state()  # or a sweep's second job could not change the precision
+    # Until fine-tuning begins the encoder's weights get no gradient, which DDP must know.
+    unused = options.encoder.fine_tune_from not in (None, 0)
+    return Accelerator(
+        mixed_precision="bf16" if precision == "bf16" else "no",
+        cpu=device.type == "cpu",
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+    )
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 matrices faster than float32 ones."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device.type == "cpu" and fast
+
+
 def build_collection(options: DataOptions) -> Collection:
     """Reads (or draws up) the data set that the options name. Raises ValueError as its reader."""
     if options.kind == "shapes":
@@ -44,7 +76,7 @@ def build_collection(options: DataOptions) -> Collection:
     root = Path(options.root or ".")
     images = Path(options.images) if options.images else None
     if options.kind == "flickr8k":
-        return read_flickr8k(root)
+        return read_flickr8k(root, images)
     if options.kind == "coco":
         folder = images or root
         return read_coco(
@@ -65,6 +97,7 @@ def build_model(
 ) -> CaptioningModel:
     """An untrained model; its encoder holds the weights that its options name."""
     trunk = build_encoder(encoder.name, encoder.image_size, encoder.node, encoder.weights)
+    trunk.requires_grad_(encoder.tuned)
     return CaptioningModel(trunk, build_decoder(decoder, trunk, vocabulary))
 
 

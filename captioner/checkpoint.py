@@ -45,15 +45,16 @@ class Checkpoint:
         try:
             with safe_open(path, framework="pt") as file:
                 stored = (file.metadata() or {}).get("vocabulary")
+            if stored != self.vocabulary.hash:
+                raise ValueError(
+                    f"{path} was trained with vocabulary {stored}, but vocabulary.json beside it "
+                    f"is {self.vocabulary.hash}"
+                )
             load_model(model, path, strict=True)
         except (SafetensorError, RuntimeError, OSError) as error:
-            reason = str(error).splitlines()[0]
+            lines = str(error).splitlines()
+            reason = lines[min(1, len(lines) - 1)].strip()  # torch's first line is a heading
             raise ValueError(f"{path} does not hold this model's weights: {reason}") from error
-        if stored != self.vocabulary.hash:
-            raise ValueError(
-                f"{path} was trained with vocabulary {stored}, but vocabulary.json beside it is "
-                f"{self.vocabulary.hash}"
-            )
 
     def training_state(self) -> TrainingState:
         """Raises ValueError for a checkpoint that was not kept for resuming."""
@@ -106,8 +107,10 @@ def save_options(path: Path, options: TrainOptions) -> None:
 def load_options(path: Path) -> TrainOptions:
     """Raises ValueError for a file that is not YAML, or holds an option that does not exist."""
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(TrainOptions), OmegaConf.load(path))
-        return OmegaConf.to_object(merged)
+        stored = OmegaConf.load(path)
+        if not stored:
+            raise ValueError(f"{path} is empty; it should hold the options of a training run")
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainOptions), stored))
     except (OmegaConfBaseException, YAMLError, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} does not hold this version's options: {reason}") from error

@@ -34,6 +34,8 @@ def command(name: str, schema: type) -> Callable[[Callable[[Any], int | None]], 
         def job(config: DictConfig) -> None:
             # Leaving by SystemExit keeps Hydra from adding its own words to ours.
             with _mistakes_in_one_line(schema):
+                # Merged anew, since `+key=value` gets past Hydra without being an option.
+                config = OmegaConf.merge(schema, OmegaConf.to_container(config))
                 options = OmegaConf.to_object(config)
                 _name_sweep_job(options)
                 status = function(options)
@@ -56,7 +58,7 @@ def _mistakes_in_one_line(schema: type) -> Iterator[None]:
     try:
         yield
     except MISTAKES as error:
-        if "debug=true" in sys.argv:
+        if "debug=true" in map(str.lower, sys.argv):
             raise
         print(f"error: {explain(error, schema)}", file=sys.stderr)
         sys.exit(2)
@@ -66,12 +68,23 @@ def _mistakes_in_one_line(schema: type) -> Iterator[None]:
 
 
 def _name_sweep_job(options: Any) -> None:
-    """In a sweep each job's run is named by what sets it apart: `<name>/<overrides>`."""
+    """In a sweep each job's run is named by what sets it apart: `<name>/<key=value,…>`."""
     hydra_config = HydraConfig.get()
     if hydra_config.mode is RunMode.MULTIRUN and hasattr(options, "name"):
-        job = hydra_config.job
-        overrides = job.override_dirname.replace("/", "_") or str(job.num)
-        options.name = f"{options.name or 'sweep'}/{overrides}"
+        swept = [o for o in hydra_config.overrides.task if o not in sys.argv]
+        job = ",".join(swept).replace("/", "_") or str(hydra_config.job.num)
+        options.name = f"{options.name or 'sweep'}/{job}"
+
+
+def refuse_overrides_but(*allowed: str) -> None:
+    """Raises ValueError where the command line sets any other option."""
+    for override in HydraConfig.get().overrides.task:
+        key = override.split("=")[0].lstrip("+~")
+        if key not in allowed:
+            raise ValueError(
+                f"{allowed[0]}= goes on with the options of the run, so {override} can't be set; "
+                "leave it out, or start a new run"
+            )
 
 
 def explain(error: Exception, schema: type) -> str:
@@ -89,6 +102,9 @@ def explain(error: Exception, schema: type) -> str:
         return f"no option {key!r}; {hint}"
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} is no option; options are written key=value"
+    unknown = re.match(r"Key '\S+' not in '\w+'\n\s*full_key: (\S+)", text)
+    if unknown:
+        return f"no option {unknown[1]!r}; see --help for all options"
     merged = re.match(r"Error merging override (\S+)", text)
     if merged and error.__cause__ is not None:
         return f"{merged[1]}: {_first_line(error.__cause__)}"

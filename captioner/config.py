@@ -129,6 +129,7 @@ class TrainingOptions:
 
     epochs: int = 10
     batch_images: int = 32  # images per update, with all their captions, over all processes
+    captions_together: int | None = None  # an image's captions in one update; null: all, fastest
     accumulation: int = 1  # an update's images are taken in so many pieces, to save memory
     optimizer: str = "adamw"  # adamw | adam | rmsprop
     learning_rate: float = 1e-3  # peak, for the decoder
@@ -147,7 +148,7 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_images", "accumulation", "validate_every"):
             _at_least(f"training.{name}", getattr(self, name), 1)
-        for name in ("patience", "save_every"):
+        for name in ("patience", "save_every", "captions_together"):
             _at_least(f"training.{name}", getattr(self, name), 1)
         _at_least("training.pictures", self.pictures, 0)
         _one_of("training.optimizer", self.optimizer, ("adamw", "adam", "rmsprop"))
@@ -220,7 +221,7 @@ class SplitOptions:
     file: str | None = None
     images: str | None = None
     limit: int | None = None
-    cache: str = "cache"
+    cache: str | None = None
     workers: int = 0
 
     def over(self, trained: DataOptions) -> DataOptions:

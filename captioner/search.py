@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from captioner.models.attention import Memory
 from captioner.models.decoder import Decoder, Trace
 from captioner.models.lstm import State
 from captioner.vocabulary import END, PAD, START, UNKNOWN
@@ -123,6 +124,7 @@ def truncate(probs: Tensor, top_k: int, top_p: float) -> Tensor:
     """
     ordered, words = probs.sort(dim=-1, descending=True)
     keep = ordered.cumsum(-1) - ordered < top_p
+    keep |= top_p == 1  # a sum of nearly 1 may round to it
     if top_k:
         keep[..., top_k:] = False
     keep[..., 0] = True
@@ -140,15 +142,21 @@ def write(
     if isinstance(pick, BeamPick):
         totals[:, 1:] = NEVER  # all K beams are still the same one: continue only the first
     draft = Draft(words, totals)
+    images = torch.arange(len(annotations), device=annotations.device)  # those still being written
     for _ in range(rules.max_length):
-        live = ~has_ended(draft.words)
-        if not live.any():
+        live = ~has_ended(draft.words[images])
+        going = live.any(-1)
+        if not going.any():
             break
-        logits, state, seen = decoder.step(draft.words[..., -1], state, memory)
-        log_probs = rules(logits.float().log_softmax(-1), draft.words)
+        if not going.all():  # images whose captions have all ended cost nothing from here on
+            images, live = images[going], live[going]
+            state = State(*(part[going] for part in state))
+            memory = Memory(*(part[going] for part in memory))
+        logits, state, seen = decoder.step(draft.words[images, :, -1], state, memory)
+        log_probs = rules(logits.float().log_softmax(-1), draft.words[images])
         log_probs = torch.where(live[..., None], log_probs, only_padding(log_probs))
-        choice = pick(log_probs, draft.totals, draft.lengths + live)
-        draft.add(choice, log_probs, seen if trace else None)
+        choice = pick(log_probs, draft.totals[images], draft.lengths[images] + live)
+        draft.add(images, choice, log_probs, seen if trace else None)
         state = State(*(take(part, choice.parent) for part in state))
     return draft
 
@@ -194,12 +202,23 @@ class Draft:
         """Words of each caption, `<end>` counted. (N, K)."""
         return (self.words[..., 1:] != PAD).sum(-1)
 
-    def add(self, choice: Choice, log_probs: Tensor, trace: Trace | None) -> None:
+    def add(self, images: Tensor, choice: Choice, log_probs: Tensor, trace: Trace | None) -> None:
+        """One more word for some images, of which (n, …) are given; the others get `<pad>`."""
         gain = take(log_probs, choice.parent).gather(-1, choice.token[..., None]).squeeze(-1)
-        self.words = torch.cat([take(self.words, choice.parent), choice.token[..., None]], dim=-1)
-        self.totals = take(self.totals, choice.parent) + gain
-        self.parents.append(choice.parent)
+        same = torch.arange(self.words.shape[1], device=images.device).expand_as(self.totals)
+        parent = same.index_copy(0, images, choice.parent)
+        token = torch.full_like(parent, PAD).index_copy(0, images, choice.token)
+        gain = torch.zeros_like(self.totals).index_copy(0, images, gain)
+        self.words = torch.cat([take(self.words, parent), token[..., None]], dim=-1)
+        self.totals = take(self.totals, parent) + gain
+        self.parents.append(parent)
         self.gains.append(gain)
+        if trace is not None:
+            count = len(self.words)
+            parts = (part.new_zeros(count, *part.shape[1:]).float() for part in trace)
+            trace = Trace(
+                *(z.index_copy(0, images, p.float()) for z, p in zip(parts, trace, strict=True))
+            )
         self.traces.append(trace)
 
     def hypotheses(self, length_penalty: float) -> list[list[Hypothesis]]:
@@ -236,7 +255,7 @@ class Draft:
             gains.append(take(gain, row))
             row = take(parent, row)
             if trace is not None:
-                traces.append([take(part.float(), row) for part in trace])
+                traces.append([take(part, row) for part in trace])
         gains = torch.stack(gains[::-1], dim=2).cpu()
         if not traces:
             return gains, None

@@ -110,6 +110,8 @@ class Trainer:
     def fit(self, log: RunLog) -> None:
         """Trains to the last epoch, or until `patience` validations in a row brought no gain."""
         at = self.position
+        if at.updates == 0:
+            self._save("last", {}, resumable=True)  # from here on the run can be resumed
         while at.epoch < self.options.epochs and not self._out_of_patience():
             self._train_epoch(log)
             at.epoch, at.update = at.epoch + 1, 0

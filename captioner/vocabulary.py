@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +22,8 @@ def words(text: str) -> list[str]:
 
     Hyphens and apostrophes inside a word stay.
     """
-    return _WORD.findall(text.lower().replace("’", "'"))
+    text = unicodedata.normalize("NFC", text.lower())  # an accent of its own would split the word
+    return _WORD.findall(text.replace("’", "'"))
 
 
 class Vocabulary:
@@ -89,10 +91,9 @@ class Vocabulary:
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             vocabulary, stored = cls(content["words"]), content["hash"]
+            found = vocabulary.hash
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no vocabulary of captioner: {error!r}") from error
-        if vocabulary.hash != stored:
-            raise ValueError(
-                f"{path} was changed: its words hash to {vocabulary.hash}, it says {stored}"
-            )
+        if found != stored:
+            raise ValueError(f"{path} was changed: its words hash to {found}, it says {stored}")
         return vocabulary

@@ -1,13 +1,15 @@
 """Trains a captioner; see --help."""
 
-from captioner.cli import command
+from captioner.cli import command, refuse_overrides_but
 from captioner.config import TrainOptions
 
 
 @command("train", TrainOptions)
 def main(options: TrainOptions) -> None:
-    from captioner.run import train  # torch is not needed for --help
+    from captioner.run import train
 
+    if options.resume is not None:
+        refuse_overrides_but("resume", "device", "debug")
     finished = train(options)
     if finished is not None:
         finished.report()

@@ -19,11 +19,11 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 # A name that ends in .* stands for all that a package holds and that is not named on its own.
 FLOORS = [
     ["captioner", "config", "files", "progress", "vocabulary", "data", "data.records"],
-    ["data.*", "models", "models.*", "losses", "metrics", "metrics.*"],
-    ["search", "checkpoint", "visualize", "visualize.*"],
-    ["build", "training", "evaluation"],
+    ["data.*", "models", "models.*", "losses", "metrics", "metrics.*", "averaging"],
+    ["search", "checkpoint", "logs", "visualize", "visualize.*"],
+    ["build", "training", "evaluation", "validation", "report"],
     ["captioner.captioner"],
-    ["demo", "cli"],
+    ["pictures", "run", "demo", "cli"],
 ]
 FLOOR = {
     name if name.split(".")[0] == "captioner" else f"captioner.{name}": height

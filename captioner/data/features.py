@@ -91,7 +91,12 @@ def cache_features(
     array = np.lib.format.open_memmap(
         partial, mode="r+" if done else "w+", dtype=np.float16, shape=None if done else shape
     )
-    images = DataLoader(_Pixels(records[done:], transform), batch, num_workers=workers)
+    images = DataLoader(
+        _Pixels(records[done:], transform),
+        batch,
+        num_workers=workers,
+        generator=torch.Generator(),  # a run that finds all cached must draw the same dropout
+    )
     encoder = encoder.to(device).eval()
     for pixels in progress(images, "features", len(images)):
         with torch.inference_mode():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -48,26 +49,48 @@ class ImageSource:
     def __init__(self, transform: Transform, cache: FeatureCache | None = None):
         self.transform = transform
         self.cache = cache
+        self._drawn: dict[str, Tensor] = {}  # what is drawn, and not read, is drawn once
 
     def __call__(self, record: Record) -> Tensor:
         if self.cache is not None:
             return self.cache[record]
-        return self.transform(open_image(record.image))
+        if isinstance(record.image, Path):
+            return self.transform(open_image(record.image))
+        if record.image_id not in self._drawn:
+            self._drawn[record.image_id] = self.transform(open_image(record.image))
+        return self._drawn[record.image_id]
 
 
 class CaptionedImages:
-    """Records as a PyTorch data set: item i is an image with its encoded captions."""
+    """Records as a PyTorch data set: an item is an image with its encoded captions.
 
-    def __init__(self, records: Sequence[Record], vocabulary: Vocabulary, source: ImageSource):
-        self.records = records
+    `together` makes several items of an image, with at most so many captions each. The image is
+    then encoded once per item: slower per caption, but an update sees more different images.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        vocabulary: Vocabulary,
+        source: ImageSource,
+        together: int | None = None,
+    ):
         self.source = source
-        self.captions = [
-            sorted((vocabulary.encode(text) for text in record.captions), key=len, reverse=True)
-            for record in records
-        ]
+        self.records, self.captions = [], []  # per item
+        for record in records:
+            encoded = [vocabulary.encode(text) for text in record.captions]
+            step = together or len(encoded)
+            for first in range(0, len(encoded), step):
+                self.records.append(record)
+                self.captions.append(sorted(encoded[first : first + step], key=len, reverse=True))
+
+    @property
+    def lengths(self) -> list[int]:
+        """Words of each item's longest caption, `<end>` counted."""
+        return [len(captions[0]) for captions in self.captions]
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.captions)
 
     def __getitem__(self, index: int) -> tuple[Tensor, list[list[int]]]:
         return self.source(self.records[index]), self.captions[index]
@@ -104,7 +127,7 @@ class EpochBatches(Sampler[list[int]]):
         rank: int = 0,
         processes: int = 1,
     ):
-        """lengths: words of each image's captions. images: of an update, over all processes."""
+        """lengths: as in `CaptionedImages`. images: of an update, over all processes."""
         self.lengths = np.asarray(lengths)
         self.updates = max(1, -(-len(lengths) // images))
         self.seed, self.accumulation, self.rank, self.processes = (

@@ -25,6 +25,11 @@ class Look(NamedTuple):
     alpha: Tensor  # (N, K, L)  sums to one over L
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """What autocast made half precision, in full again; double precision stays."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 class SoftAttention(nn.Module):
     r"""Additive attention over annotation vectors, equations (4)–(6) with φ the expectation (13):
 
@@ -51,5 +56,5 @@ class SoftAttention(nn.Module):
         """hidden: h_{t-1}, (N, K, H)."""
         query = self.query(hidden)[:, :, None]  # (N, K, 1, A)
         scores = self.score(self.nonlinearity(memory.keys[:, None] + query)).squeeze(-1)
-        alpha = scores.float().softmax(-1)  # (N, K, L)
+        alpha = at_least_float32(scores).softmax(-1)  # (N, K, L)
         return Look(alpha.to(memory.annotations.dtype) @ memory.annotations, alpha)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captioner.models.attention import Memory, SoftAttention
+from captioner.models.attention import Memory, SoftAttention, at_least_float32
 from captioner.models.lstm import LSTMCell, State
 
 
@@ -57,8 +57,8 @@ class InitialState(nn.Module):
         mean = annotations.mean(1, keepdim=True)
         if self.shared is not None:
             mean = torch.tanh(self.shared(mean))
-        heads = (self.hidden, self.cell)
-        return State(*(torch.tanh(head(mean)).float().expand(-1, captions, -1) for head in heads))
+        starts = (at_least_float32(torch.tanh(head(mean))) for head in (self.hidden, self.cell))
+        return State(*(start.expand(-1, captions, -1) for start in starts))
 
 
 class ContextGate(nn.Module):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torchvision
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
@@ -39,22 +40,28 @@ class Encoder(nn.Module):
         self.fixed = fixed
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
-        self.train()
+        self.eval()  # measuring must not touch batch statistics
         self.grid, self.annotation = self._measure()
+        self.train()
 
     @torch.no_grad()
     def _measure(self) -> tuple[Grid, int]:
         """Grid and D, found by encoding one black image."""
         size = self.image_size
-        output = self.trunk(torch.zeros(1, 3, size, size))
-        if output.ndim == 4:
-            _, annotation, height, width = output.shape
-        elif output.ndim == 3:
-            annotation, height = output.shape[2], math.isqrt(output.shape[1])
+        try:
+            output = self.trunk(torch.zeros(1, 3, size, size))
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"the encoder takes no {size}×{size} images: {reason}") from error
+        shape = tuple(getattr(output, "shape", ()))  # some nodes give numbers
+        if len(shape) == 4 and shape[2] == shape[3]:
+            _, annotation, height, width = shape
+        elif len(shape) == 3:
+            annotation, height = shape[2], math.isqrt(shape[1])
             width = height
         else:
             raise ValueError(
-                f"the encoder's node gives shape {tuple(output.shape)}, which has no grid; choose "
+                f"the encoder's node gives shape {shape}, which has no grid; choose "
                 "an earlier node, one that gives (N, D, H, W) or (N, L, D)"
             )
         if height * width < 2:
@@ -82,26 +89,30 @@ class Encoder(nn.Module):
 
 
 class Tiny(nn.Sequential):
-    """A small CNN of stride 8 that learns to see coloured shapes from nothing in a minute.
+    """A small CNN of stride 16 that learns to see coloured shapes from nothing in minutes.
 
-    A location sees 31 pixels square, so the decoder must look at a thing to name it. Two
-    channels of coordinates enter before the last layers, or left and right would look the same.
+    A location sees 63 pixels square. Two channels of coordinates enter before the last layer, or
+    left and right would look the same. There is no normalisation: with the initialisation of He et
+    al. 2015 it learns these pictures faster without, and no image's features depend on another's.
     """
 
     def __init__(self, width: int = 128):
-        def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-            convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-            return [convolution, nn.GroupNorm(8, outputs), nn.ReLU()]
-
         super().__init__(
-            *block(3, width // 4, 2),
-            *block(width // 4, width // 2, 2),
-            *block(width // 2, width, 2),
-            *block(width, width, 1),
+            *self._convolution(3, width // 4, 3, stride=2),
+            *self._convolution(width // 4, width // 2, 3, stride=2),
+            *self._convolution(width // 2, width, 3, stride=2),
+            *self._convolution(width, width, 3, stride=2),
+            *self._convolution(width, width, 3),
             Coordinates(),
-            nn.Conv2d(width + 2, width, 1),
-            nn.ReLU(),
+            *self._convolution(width + 2, width, 1),
         )
+
+    @staticmethod
+    def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> list[nn.Module]:
+        convolution = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2)
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        nn.init.zeros_(convolution.bias)
+        return [convolution, nn.ReLU()]
 
 
 class Coordinates(nn.Module):
@@ -130,13 +141,13 @@ def build_encoder(
         trunk: nn.Module = Tiny()
         load = _load_state_dict
     else:
-        if name not in list_models(module=None):
+        if name not in list_models(module=torchvision.models):
             raise ValueError(
                 f"no encoder {name!r}; it is tiny or a torchvision model, e.g. resnet50"
             )
         trunk, load = get_model(name, weights=None), _load_weights(name)
         nodes = get_graph_node_names(trunk)[1]
-        if node not in nodes:
+        if not any(f"{known}.".startswith(f"{node}.") for known in nodes):
             spatial = ", ".join(nodes[-12:])
             raise ValueError(f"{name} has no node {node!r}; its last nodes are {spatial}")
     if weights is not None:
@@ -186,10 +197,17 @@ def _load_state_dict(trunk: nn.Module, path: str) -> None:
     """Loads a state dict without unpickling code. A missing classifier head does no harm."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(f"can't read the encoder's weights {path}: {error.strerror}") from error
+    except Exception as error:  # torch raises many kinds for a file that it did not write
+        raise ValueError(
+            f"{path} is no state dict: it is damaged or holds more than tensors (which was not run)"
+        ) from error
+    try:
         missing, unexpected = trunk.load_state_dict(state, strict=False)
-    except Exception as error:  # torch raises many kinds for a file that is no state dict
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} is no state dict for this encoder: {reason}") from error
+    except (AttributeError, RuntimeError, TypeError) as error:  # other shapes, or no dictionary
+        reason = str(error).rpartition("\n")[2].strip()
+        raise ValueError(f"{path} does not fit this encoder: {reason}") from error
     missing = [key for key in missing if not key.startswith(("classifier", "fc.", "head"))]
     if missing or unexpected:
         key = (missing or unexpected)[0]

@@ -1,0 +1,69 @@
+"""What training asks of its validation split: free-running scores, and the loss for curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from captioner.config import SearchOptions
+from captioner.data.loader import CaptionedImages, EpochBatches, ImageSource, training_loader
+from captioner.data.records import Record
+from captioner.data.shapes import Scene
+from captioner.evaluation import Evaluation, decode, evaluate
+from captioner.models.model import CaptioningModel
+from captioner.training import batch_loss
+from captioner.vocabulary import Vocabulary
+
+BATCH = 64  # images
+
+
+class Validation:
+    """Scores a model on a split, its images shared out over the processes."""
+
+    def __init__(
+        self,
+        model: CaptioningModel,
+        records: Sequence[Record],
+        vocabulary: Vocabulary,
+        source: ImageSource,
+        search: SearchOptions,
+        accelerator: Accelerator,
+    ):
+        self.model, self.records, self.vocabulary = model, records, vocabulary
+        self.source, self.search, self.accelerator = source, search, accelerator
+        images = CaptionedImages(records, vocabulary, source)
+        self.loader = training_loader(images, EpochBatches(images.lengths, BATCH))
+
+    def evaluation(self) -> Evaluation:
+        """All of `evaluate`'s scores, the same on every process."""
+        accelerator = self.accelerator
+        mine = self.records[accelerator.process_index :: accelerator.num_processes]
+        traced = isinstance(self.records[0].image, Scene)  # to see whether it looked at the object
+        decoded = list(decode(self.model, mine, self.source, self.search, trace=traced))
+        if accelerator.num_processes > 1:
+            order = {record.image_id: place for place, record in enumerate(self.records)}
+            decoded = sorted(gather_object(decoded), key=lambda each: order[each.record.image_id])
+        grid = self.model.encoder.grid
+        return evaluate(decoded, self.vocabulary, grid[:2], self.search.width)
+
+    @torch.no_grad()
+    def loss(self) -> float:
+        """Cross-entropy in nats per word under teacher forcing: for curves, not for choosing."""
+        total, words = 0.0, 0
+        for batch in self.loader:
+            batch = batch.to(self.accelerator.device)
+            total += float(batch_loss(self.model, batch).cross_entropy)
+            words += batch.words
+        return total / words
+
+    def __call__(self) -> dict[str, float]:
+        """A log line's worth of scores: no intervals, and BLEU with its brevity penalty."""
+        scores = {
+            name: value
+            for name, value in self.evaluation().metrics.items()
+            if isinstance(value, float) and not name.endswith(("-low", "-high", "-no-bp"))
+        }
+        return {"val_loss": self.loss(), **scores}

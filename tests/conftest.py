@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from captioner.models.decoder import Decoder
+
+SIZES = {"vocabulary": 13, "annotation": 6, "hidden": 8, "embedding": 7, "attention": 5}
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _reproducible() -> None:
+    """The same random numbers in each test, whichever tests run; one thread is fastest here."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def make_decoder() -> Callable[..., Decoder]:
+    """A tiny decoder in eval mode, with weights large enough for its words to differ in chance."""
+
+    def make(seed: int = 0, scale: float = 0.6, **options: int | str | bool) -> Decoder:
+        torch.manual_seed(seed)
+        decoder = Decoder(**{**SIZES, **options}).eval()
+        with torch.no_grad():
+            for parameter in decoder.parameters():
+                parameter.normal_(std=scale)
+        return decoder
+
+    return make
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Files too large for the repository, in a folder beside it."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs {SHARED}, which is not here")
+    return SHARED

@@ -1,0 +1,53 @@
+"""What several test files need."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from captioner.models.decoder import Decoder, Trace
+from captioner.search import Hypothesis
+from captioner.vocabulary import END, START
+
+
+class Rescored(NamedTuple):
+    """A caption read word by word, its words given."""
+
+    log_probs: Tensor  # (T, V) of each next word
+    trace: Trace  # each (T, ·)
+    end: float  # log p of `<end>` behind the last word
+
+
+@torch.no_grad()
+def rescore(decoder: Decoder, annotation: Tensor, ids: list[int]) -> Rescored:
+    memory = decoder.remember(annotation[None])
+    state, log_probs, traces = decoder.start(memory), [], []
+    for word in [START, *ids]:
+        logits, state, trace = decoder.step(torch.tensor([[word]]), state, memory)
+        log_probs.append(logits[0, 0].log_softmax(-1))
+        traces.append([part[0, 0] for part in trace])
+    trace = Trace(*(torch.stack(part)[: len(ids)] for part in zip(*traces, strict=True)))
+    return Rescored(torch.stack(log_probs)[: len(ids)], trace, float(log_probs[-1][END]))
+
+
+def assert_same(ours: list[list[Hypothesis]], theirs: list[list[Hypothesis]]) -> None:
+    """The same captions with the same numbers, to 1e-5."""
+    assert [[h.ids for h in row] for row in ours] == [[h.ids for h in row] for row in theirs]
+    for a, b in zip(itertools.chain(*ours), itertools.chain(*theirs), strict=True):
+        assert (a.log_prob, a.score) == pytest.approx((b.log_prob, b.score), abs=1e-5)
+        assert a.ended == b.ended
+        torch.testing.assert_close(a.word_log_probs, b.word_log_probs, rtol=0, atol=1e-5)
+        for one, other in zip(a.trace, b.trace, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def with_biases(decoder: Decoder, biases: dict[int, float]) -> Decoder:
+    """Makes words (un)likely at every step; the decoder's output must be tied."""
+    with torch.no_grad():
+        for word, bias in biases.items():
+            decoder.output.words.bias[word] = bias
+    return decoder

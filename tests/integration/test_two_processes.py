@@ -1,0 +1,66 @@
+"""Two processes learn what one does: the same updates, the same scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from running import ROOT, TINY, Ran, run_process, run_script
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.skipif(
+    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
+    reason="this torch has no gloo, over which processes on CPUs talk",
+)
+
+RECIPE = (
+    *TINY,
+    "data.sizes={train:21,val:5}",  # shares of unequal size
+    "training.accumulation=2",
+    "decoder.dropout=0",
+)
+
+
+def torchrun(folder: Path, *arguments: str) -> Ran:
+    options = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
+    return run_process(*options, ROOT / "scripts" / "train.py", *arguments, folder=folder)
+
+
+@pytest.fixture(scope="module")
+def one_and_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The folders of the same run by one process and by two."""
+    folder = tmp_path_factory.mktemp("processes")
+    torch.set_num_threads(1)
+    one = run_script("train", *RECIPE, "name=one", f"runs={folder / 'runs'}")
+    two = torchrun(folder, *RECIPE, "name=two")
+    assert (one.status, two.status) == (0, 0), one.err + two.err
+    assert two.out.count("best checkpoint") == 1  # one process speaks for both
+    return folder / "runs" / "one", folder / "runs" / "two"
+
+
+def lines(run: Path, name: str) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_every_update_is_the_same(one_and_two: tuple[Path, Path]):
+    """Its loss is over all its words: an image left out or taken twice would change it."""
+    one, two = (lines(run, "steps") for run in one_and_two)
+    assert len(one) == len(two) == 6
+    for a, b in zip(one, two, strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+def test_weights_and_scores_are_the_same_at_the_end(one_and_two: tuple[Path, Path]):
+    one, two = (load_file(run / "checkpoints/best/model.safetensors") for run in one_and_two)
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-4)
+    scores = [json.loads((run / "evaluation" / "val.json").read_text()) for run in one_and_two]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    captions = [(run / "evaluation" / "val-captions.json").read_text() for run in one_and_two]
+    assert captions[0] == captions[1]
+    for a, b in zip(*(lines(run, "log") for run in one_and_two), strict=True):
+        assert a["val_loss"] == pytest.approx(b["val_loss"], abs=1e-4)
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)

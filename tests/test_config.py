@@ -1,0 +1,111 @@
+"""Options check themselves, and a mistake is told in one line that names the option."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from captioner.checkpoint import load_options, save_options
+from captioner.config import (
+    CaptionOptions,
+    DataOptions,
+    DecoderOptions,
+    EncoderOptions,
+    EvaluateOptions,
+    LossOptions,
+    SearchOptions,
+    SplitOptions,
+    TrainingOptions,
+    TrainOptions,
+    VisualizeOptions,
+)
+from captioner.data.shapes import SPLITS
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "message"),
+    [
+        (DataOptions, {"kind": "imagenet"}, "data.kind is 'imagenet'.* shapes, flickr8k, karpathy"),
+        (DataOptions, {"limit": 0}, "data.limit is 0; it must be at least 1"),
+        (DataOptions, {"min_count": 0}, "data.min_count"),
+        (DataOptions, {"workers": -1}, "data.workers"),
+        (DataOptions, {"kind": "flickr8k"}, "data=flickr8k needs data.root"),
+        (DataOptions, {"kind": "coco", "file": "a.json"}, "data=coco needs data.root"),
+        (DataOptions, {"kind": "karpathy", "root": "."}, "data=karpathy needs data.file"),
+        (DataOptions, {"kind": "csv"}, "data=csv needs data.file"),
+        (EncoderOptions, {"fit": "stretch"}, "encoder.fit is 'stretch'.* squash, crop, pad"),
+        (EncoderOptions, {"image_size": 8}, "encoder.image_size is 8; it must be at least 16"),
+        (EncoderOptions, {"fine_tune_from": -1}, "encoder.fine_tune_from"),
+        (EncoderOptions, {"name": "resnet50"}, "encoder=resnet50 needs encoder.node"),
+        (DecoderOptions, {"hidden": 0}, "decoder.hidden"),
+        (DecoderOptions, {"embedding": 0}, "decoder.embedding"),
+        (DecoderOptions, {"attention": -3}, "decoder.attention"),
+        (DecoderOptions, {"projection": -1}, "decoder.projection"),
+        (DecoderOptions, {"dropout": 1.0}, "decoder.dropout is 1.0; .* at least 0 and below 1"),
+        (DecoderOptions, {"beta": "matrix"}, "decoder.beta is 'matrix'.* scalar, vector, none"),
+        (DecoderOptions, {"attention_nonlinearity": "gelu"}, "decoder.attention_nonlinearity"),
+        (LossOptions, {"per": "batch"}, "loss.per is 'batch'.* caption, word"),
+        (LossOptions, {"penalty": -0.1}, "loss.penalty"),
+        (LossOptions, {"label_smoothing": 1.5}, "loss.label_smoothing"),
+        (TrainingOptions, {"epochs": 0}, "training.epochs"),
+        (TrainingOptions, {"patience": 0}, "training.patience"),
+        (TrainingOptions, {"save_every": 0}, "training.save_every"),
+        (TrainingOptions, {"optimizer": "sgd"}, "training.optimizer is 'sgd'.* adamw, adam"),
+        (TrainingOptions, {"schedule": "linear"}, "training.schedule"),
+        (TrainingOptions, {"precision": "fp16"}, "training.precision"),
+        (TrainingOptions, {"warmup": 1.0}, "training.warmup"),
+        (TrainingOptions, {"ema": 1.0}, "training.ema"),
+        (TrainingOptions, {"pictures": -1}, "training.pictures"),
+        (TrainingOptions, {"accumulation": 9, "batch_images": 8}, "accumulation is 9, more than"),
+        (SearchOptions, {"strategy": "best"}, "search.strategy is 'best'.* greedy, beam, sample"),
+        (SearchOptions, {"width": 0}, "search.width"),
+        (SearchOptions, {"max_length": 3, "min_length": 4}, "min_length is 4, more than the 3"),
+        (SearchOptions, {"temperature": 0.0}, "search.temperature is 0.0; it must be above 0"),
+        (SearchOptions, {"temperature": float("nan")}, "search.temperature"),
+        (SearchOptions, {"top_p": 1.1}, "search.top_p"),
+        (SearchOptions, {"block_ngrams": -1}, "search.block_ngrams"),
+        (EvaluateOptions, {}, "checkpoint= is missing"),
+        (VisualizeOptions, {}, "checkpoint= is missing"),
+        (CaptionOptions, {"images": "x"}, "checkpoint= is missing"),
+        (CaptionOptions, {"checkpoint": "x"}, "images= is missing"),
+        (CaptionOptions, {"checkpoint": "x", "images": "x", "batch": 0}, "batch is 0"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named(options: type, given: dict, message: str):
+    with pytest.raises(ValueError, match=message) as caught:
+        options(**given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options", [TrainOptions, EvaluateOptions, CaptionOptions, VisualizeOptions]
+)
+def test_hydra_takes_every_option(options: type):
+    structured = OmegaConf.structured(options)
+    assert set(structured) == set(options.__dataclass_fields__)
+
+
+def test_options_survive_a_file(tmp_path: Path):
+    options = TrainOptions(
+        name="größe",
+        data=DataOptions(kind="csv", file="a b: c.csv", sizes=dict.fromkeys(SPLITS, 3)),
+        encoder=EncoderOptions(learning_rate=1e-5, fine_tune_from=0),
+        training=TrainingOptions(patience=3, ema=0.999),
+    )
+    save_options(tmp_path / "config.yaml", options)
+    assert load_options(tmp_path / "config.yaml") == options
+
+
+def test_a_split_differs_from_training_only_where_it_is_told_to():
+    trained = DataOptions("coco", "root", images="images", limit=10, min_count=3, cache="disk")
+    same = SplitOptions().over(trained)
+    assert same == DataOptions("coco", "root", images="images", min_count=3, cache="disk")
+    other = SplitOptions(split="test", root="elsewhere", limit=2, cache="here").over(trained)
+    assert (other.split, other.root, other.limit, other.cache) == ("test", "elsewhere", 2, "here")
+    assert (other.kind, other.images, other.min_count) == ("coco", "images", 3)
+
+
+def test_only_an_encoder_that_is_fine_tuned_some_day_is_tuned():
+    assert [EncoderOptions(fine_tune_from=epoch).tuned for epoch in (None, 0, 3)] == [0, 1, 1]

@@ -1,0 +1,168 @@
+"""Every image once per epoch, in an order that seed and epoch alone decide."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import SIDE, scenes
+
+from captioner.data.images import Transform
+from captioner.data.loader import (
+    CaptionedImages,
+    EpochBatches,
+    ImageSource,
+    collate,
+    training_loader,
+)
+from captioner.data.records import Record
+from captioner.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
+
+LENGTHS = np.random.default_rng(0).integers(3, 30, 203)
+
+
+def updates(batches: EpochBatches) -> list[list[list[int]]]:
+    """The epoch's updates, each as its pieces."""
+    pieces, each = list(batches), batches.accumulation
+    return [pieces[i : i + each] for i in range(0, len(pieces), each)]
+
+
+def joined(pieces: list[list[int]]) -> list[int]:
+    return sorted(itertools.chain(*pieces))
+
+
+# Which images form which batch.
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize(("count", "images"), [(203, 16), (24, 24), (37, 100), (12, 12)])
+def test_every_image_comes_once_however_an_update_is_shared_out(
+    count: int, images: int, processes: int, accumulation: int
+):
+    whole = updates(EpochBatches(LENGTHS[:count], images))
+    ranks = [
+        updates(EpochBatches(LENGTHS[:count], images, 0, accumulation, rank, processes))
+        for rank in range(processes)
+    ]
+    # All processes take part in each update, in as many pieces, and together see what one would.
+    together = [joined(itertools.chain(*shares)) for shares in zip(*ranks, strict=True)]
+    assert together == [joined(update) for update in whole]
+    assert joined(together) == list(range(count))
+    assert all(len(update) <= images for update in together)
+    pieces = [piece for rank in ranks for update in rank for piece in update]
+    assert len(pieces) == len(together) * processes * accumulation
+    assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
+
+
+def test_seed_and_epoch_decide_the_order_and_nothing_else_does():
+    first = list(EpochBatches(LENGTHS, 16, seed=1).at(2))
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002  (the global generator is the point)
+    used = EpochBatches(LENGTHS, 16, seed=1)
+    list(used.at(7))
+    assert list(used.at(2)) == first
+    assert list(used.at(3)) != first
+    assert list(EpochBatches(LENGTHS, 16, seed=2).at(2)) != first
+
+
+def test_images_meet_others_in_each_epoch_and_lengths_come_in_no_order():
+    epochs = [list(EpochBatches(LENGTHS, 16).at(epoch)) for epoch in range(2)]
+    alike = {frozenset(batch) for batch in epochs[0]} & {frozenset(batch) for batch in epochs[1]}
+    assert len(alike) < len(epochs[0]) / 2
+    means = [LENGTHS[batch].mean() for batch in epochs[0]]
+    assert means != sorted(means) and means != sorted(means, reverse=True)
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+@pytest.mark.parametrize("first", [0, 1, 5, 13])
+def test_an_epoch_goes_on_from_any_update(first: int, accumulation: int):
+    batches = EpochBatches(LENGTHS, 16, accumulation=accumulation)
+    whole = list(batches.at(4))
+    assert batches.updates == 13 and len(batches) == len(whole) == 13 * accumulation
+    assert list(batches.at(4, first)) == whole[first * accumulation :]
+    assert len(batches) == len(whole) - first * accumulation
+
+
+def test_buckets_of_like_lengths_save_padding():
+    def padding(batches: list[list[int]]) -> int:
+        return sum(int((LENGTHS[batch].max() - LENGTHS[batch]).sum()) for batch in batches)
+
+    shuffled = np.array_split(np.random.default_rng(1).permutation(len(LENGTHS)), 13)
+    assert padding(list(EpochBatches(LENGTHS, 16))) < 0.25 * padding(shuffled)
+
+
+@pytest.mark.parametrize(
+    ("count", "images", "accumulation", "processes"),
+    [(3, 2, 2, 1), (5, 8, 3, 2), (9, 4, 1, 4), (1, 1, 1, 2)],
+)
+def test_too_few_images_for_all_pieces_are_refused(count, images, accumulation, processes):
+    message = f"{count} images in updates of {images} .* raise training.batch_images"
+    with pytest.raises(ValueError, match=message) as caught:
+        EpochBatches(LENGTHS[:count], images, 0, accumulation, 0, processes)
+    assert "\n" not in str(caught.value)
+
+
+# What a batch holds.
+
+
+def picture(value: int) -> torch.Tensor:
+    return torch.full((3, 2, 2), value, dtype=torch.uint8)
+
+
+def test_captions_are_padded_and_shifted():
+    batch = collate([(picture(1), [[5, 6, END], [7, END]]), (picture(2), [[8, 9, 9, END]])])
+    assert batch.images.tolist() == torch.stack([picture(1), picture(2)]).tolist()
+    assert batch.targets.tolist() == [
+        [[5, 6, END, PAD], [7, END, PAD, PAD]],
+        [[8, 9, 9, END], [PAD] * 4],
+    ]
+    assert batch.tokens.tolist() == [
+        [[START, 5, 6, END], [START, 7, END, PAD]],
+        [[START, 8, 9, 9], [START, PAD, PAD, PAD]],
+    ]
+    assert batch.mask.tolist() == (batch.targets != PAD).tolist()
+    assert (batch.captions, batch.words) == (3, 9)
+
+
+def captioned(counts: list[list[int]]) -> CaptionedImages:
+    """Images whose captions have so many words."""
+    records = [
+        Record(str(i), Path(f"{i}.jpg"), [" ".join(["dog"] * n) for n in lengths], "train")
+        for i, lengths in enumerate(counts)
+    ]
+    return CaptionedImages(records, Vocabulary(["dog"]), lambda record: picture(0))
+
+
+def test_the_longest_caption_stands_first_so_that_no_column_of_the_mask_grows():
+    random = np.random.default_rng(2)
+    images = captioned([random.integers(1, 9, random.integers(1, 6)).tolist() for _ in range(9)])
+    mask = collate([images[i] for i in range(9)]).mask
+    alive = mask.any(0).int()  # (K, T)
+    assert (alive.diff(dim=0) <= 0).all() and (alive.diff(dim=1) <= 0).all()
+    assert (mask.sum(-1).diff(dim=1) <= 0).all()
+    assert images.lengths == mask.sum(-1).max(1).values.tolist()
+
+
+def test_captions_are_encoded_and_end():
+    record = Record("1", Path("1.jpg"), ["A dog.", "a dog and a CAT"], "train")
+    images = CaptionedImages([record], Vocabulary(["a", "dog"]), lambda record: picture(0))
+    assert images[0][1] == [[4, 5, UNKNOWN, 4, UNKNOWN, END], [4, 5, END]]
+
+
+def test_batches_hold_the_pixels_of_their_images_and_draw_nothing_from_the_global_generator():
+    records = scenes()
+    vocabulary = Vocabulary.build(text for record in records for text in record.captions)
+    transform = Transform(SIDE, "squash")
+    images = CaptionedImages(records, vocabulary, ImageSource(transform))
+    batches = EpochBatches(images.lengths, 5, seed=3)
+    before = torch.get_rng_state()
+    loaded = list(training_loader(images, batches))
+    assert torch.equal(torch.get_rng_state(), before)
+    for batch, numbers in zip(loaded, batches, strict=True):
+        expected = [transform(records[number].image.draw()) for number in numbers]
+        assert torch.equal(batch.images, torch.stack(expected))
+        assert batch.captions == 5 * len(numbers)

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import reference
+import torch
+from torch import Tensor
+
+from captioner.losses import caption_loss, doubly_stochastic_penalty
+
+V, L = 7, 9
+
+
+def captions(lengths: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (M, V), targets (M,) and alphas (M, L) of captions of these lengths, one by one."""
+    words = sum(lengths)
+    alphas = torch.randn(words, L).double().softmax(-1)
+    return torch.randn(words, V).double(), torch.randint(0, V, (words,)), alphas
+
+
+def test_both_terms_equal_equation_14():
+    lengths = [5, 3, 1]
+    logits, targets, alphas = captions(lengths)
+    parts = [range(5), range(5, 8), range(8, 9)]
+    attended = torch.stack([alphas[list(part)].sum(0) for part in parts])[None]
+    loss = caption_loss(logits, targets, attended, torch.ones(1, 3, dtype=torch.bool))
+    entropy = penalty = 0.0
+    for part in parts:
+        scores = [logits[t].numpy() for t in part]
+        entropy += reference.cross_entropy(scores, [int(targets[t]) for t in part])
+        penalty += reference.penalty([alphas[t].numpy() for t in part])
+    assert float(loss.cross_entropy) == pytest.approx(entropy, rel=1e-6)
+    assert float(loss.penalty) == pytest.approx(penalty, rel=1e-6)
+
+
+def test_the_penalty_is_the_sum_worked_out_by_hand():
+    # Two captions over four locations. First: (1-2)² + (1-0)² + (1-1)² + (1-0)² = 3.
+    # Second: looked everywhere for a quarter of each of two words: 4 × (1 - 1/2)² = 1.
+    attended = torch.tensor([[2.0, 0, 1, 0], [0.5, 0.5, 0.5, 0.5]])
+    assert float(doubly_stochastic_penalty(attended)) == 4.0
+
+
+def test_empty_rows_are_not_punished_for_looking_nowhere():
+    logits, targets, _ = captions([2])
+    attended = torch.zeros(1, 3, L)
+    real = torch.tensor([[True, False, False]])
+    assert float(caption_loss(logits, targets, attended, real).penalty) == L
+
+
+def test_a_batch_twice_is_exactly_twice_the_sums():
+    logits, targets, _ = captions([5, 3])
+    attended, real = torch.rand(1, 2, L) * 2, torch.ones(1, 2, dtype=torch.bool)
+    once = caption_loss(logits, targets, attended, real, label_smoothing=0.1)
+    twice = caption_loss(
+        logits.repeat(2, 1), targets.repeat(2), attended.repeat(2, 1, 1), real.repeat(2, 1), 0.1
+    )
+    torch.testing.assert_close(torch.stack(twice), 2 * torch.stack(once), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_label_smoothing_mixes_the_word_with_all_words(smoothing: float):
+    logits, targets, _ = captions([6])
+    expected = 0.0
+    for scores, target in zip(logits.numpy(), targets.tolist(), strict=True):
+        wanted = np.full(V, smoothing / V)
+        wanted[target] += 1 - smoothing
+        expected -= wanted @ np.log(reference.softmax(scores))
+    attended, real = torch.ones(1, 1, L), torch.ones(1, 1, dtype=torch.bool)
+    loss = caption_loss(logits, targets, attended, real, smoothing)
+    assert float(loss.cross_entropy) == pytest.approx(expected, rel=1e-6)
+    assert float(loss.penalty) == 0
+
+
+def test_half_precision_logits_are_summed_in_single_precision():
+    words = 5000
+    logits = torch.zeros(words, V, dtype=torch.bfloat16)
+    attended, real = torch.ones(1, 1, L), torch.ones(1, 1, dtype=torch.bool)
+    loss = caption_loss(logits, torch.zeros(words, dtype=torch.long), attended, real)
+    assert float(loss.cross_entropy) == pytest.approx(words * math.log(V), rel=1e-5)

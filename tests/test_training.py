@@ -1,0 +1,308 @@
+"""An update is one step on its images, however it is cut up; the loop around it keeps its word."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from accelerate import Accelerator
+from tiny import SIDE, build_tiny, scenes
+
+from captioner.build import build_optimizer
+from captioner.checkpoint import TrainingState
+from captioner.config import LossOptions, TrainingOptions
+from captioner.data.images import Transform
+from captioner.data.loader import CaptionedImages, EpochBatches, ImageSource, training_loader
+from captioner.logs import RunLog
+from captioner.training import Trainer, learning_rate
+
+UPDATES = 3  # an epoch's: 12 scenes, 4 at a time
+
+
+class Saved(NamedTuple):
+    name: str
+    metrics: dict[str, float]
+    weights: dict[str, torch.Tensor]
+    state: TrainingState | None
+
+
+def copied(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+class Bench:
+    """A trainer of a tiny model, with what it saved and logged."""
+
+    def __init__(
+        self,
+        folder: Path,
+        scores: Callable[[int], float] = float,
+        loss: LossOptions | None = None,
+        fine_tune_from: int | None = 0,
+        dropout: float = 0.0,
+        **options: Any,
+    ):
+        self.folder, self.validations = folder, 0
+        self.saved: list[Saved] = []
+        tiny = build_tiny(dropout=dropout, tuned=fine_tune_from is not None)
+        self.model = tiny.model
+        self.options = TrainingOptions(
+            **{"epochs": 1, "batch_images": 4, "precision": "fp32", **options}
+        )
+        images = CaptionedImages(scenes(), tiny.vocabulary, ImageSource(Transform(SIDE, "squash")))
+        batches = EpochBatches(images.lengths, 4, accumulation=self.options.accumulation)
+
+        def validate() -> dict[str, float]:
+            assert not self.model.training
+            self.validations += 1
+            return {"bleu-4": scores(self.trainer.position.epoch)}
+
+        self.trainer = Trainer(
+            self.model,
+            build_optimizer(self.model, 1e-3, self.options),
+            batches,
+            training_loader(images, batches),
+            Accelerator(cpu=True, mixed_precision="no"),
+            self.options,
+            loss or LossOptions(),
+            fine_tune_from,
+            validate,
+            self.save,
+        )
+
+    def save(self, name: str, metrics: dict, state: TrainingState | None) -> None:
+        """Copies, as a file would hold them."""
+        if state is not None:
+            tensors = {name: tensor.clone() for name, tensor in state.tensors.items()}
+            state = TrainingState(tensors, json.loads(json.dumps(state.values)))
+        self.saved.append(Saved(name, metrics, copied(self.model), state))
+
+    def fit(self) -> Bench:
+        log = RunLog(self.folder)
+        try:
+            self.trainer.fit(log)
+        finally:
+            log.close()
+        return self
+
+    def lines(self, name: str = "steps") -> list[dict[str, float]]:
+        lines = (self.folder / f"{name}.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def names(self) -> list[str]:
+        return [saved.name for saved in self.saved]
+
+
+def weights(bench: Bench, part: str) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in getattr(bench.model, part).parameters()])
+
+
+def test_the_learning_rate_rises_and_falls_as_told():
+    def at(progress: float, schedule: str = "cosine") -> float:
+        return learning_rate(progress, 0.2, schedule)
+
+    assert [at(p) for p in (0.0, 0.1, 0.2)] == pytest.approx([0, 0.5, 1])
+    assert [at(p) for p in (0.4, 0.6, 0.8, 1.0)] == pytest.approx(
+        [0.5 * (1 + math.cos(math.pi / 4)), 0.5, 0.5 * (1 - math.cos(math.pi / 4)), 0]
+    )
+    assert [at(p, "constant") for p in (0.1, 0.2, 0.7, 1.0)] == pytest.approx([0.5, 1, 1, 1])
+    assert learning_rate(0.0, 0.0, "cosine") == 1  # without a warm-up
+
+
+def test_each_group_gets_its_peak_times_the_factor(tmp_path: Path):
+    bench = Bench(tmp_path, learning_rate=4e-3, warmup=0.5, epochs=2, schedule="constant").fit()
+    rates = [line["learning_rate"] for line in bench.lines()]
+    assert rates == pytest.approx([4e-3 * f for f in (1 / 3, 2 / 3, 1, 1, 1, 1)])
+    assert [group["lr"] for group in bench.trainer.optimizer.param_groups] == [4e-3, 1e-3]
+
+
+@pytest.mark.parametrize("per", ["word", "caption"])
+def test_an_update_in_pieces_is_the_same_update(tmp_path: Path, per: str):
+    """Pieces hold different numbers of words, so a mean of their means would differ by more."""
+    one, other = (
+        Bench(tmp_path / str(n), loss=LossOptions(per=per), accumulation=n, epochs=2).fit()
+        for n in (1, 3)
+    )
+    assert len(one.lines()) == 2 * UPDATES
+    for a, b in zip(one.lines(), other.lines(), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+    assert torch.allclose(weights(one, "decoder"), weights(other, "decoder"), atol=1e-4)
+
+
+def test_losses_are_per_word_or_per_caption_of_the_whole_update(tmp_path: Path):
+    """The two differ in the gradient's scale alone: by words per caption, above 5 in each scene."""
+    word, caption = (
+        Bench(tmp_path / per, loss=LossOptions(per=per)).fit().lines()[0]
+        for per in ("word", "caption")
+    )
+    assert word["loss"] == caption["loss"] and word["penalty"] == caption["penalty"]
+    first = next(iter(Bench(tmp_path / "x").trainer.loader))
+    assert caption["gradient_norm"] / word["gradient_norm"] == pytest.approx(
+        first.words / first.captions, rel=1e-4
+    )
+
+
+def test_the_penalty_is_learnt_with_its_weight(tmp_path: Path):
+    without, light, heavy = (
+        Bench(tmp_path / str(w), loss=LossOptions(penalty=w), epochs=4).fit().lines()
+        for w in (0.0, 1.0, 30.0)
+    )
+    assert without[0]["penalty"] == heavy[0]["penalty"]
+    assert heavy[0]["gradient_norm"] > light[0]["gradient_norm"] > without[0]["gradient_norm"]
+    assert heavy[-1]["penalty"] < without[-1]["penalty"]
+
+
+@pytest.mark.parametrize("clip", [0.05, 1e6])
+def test_gradients_are_clipped_to_their_norm(tmp_path: Path, clip: float):
+    bench, norms = Bench(tmp_path, clip=clip), []
+    step = bench.trainer.optimizer.step
+
+    def watch() -> None:
+        gradients = [p.grad.flatten() for p in bench.model.parameters() if p.grad is not None]
+        norms.append(torch.cat(gradients).norm().item())
+        step()
+
+    bench.trainer.optimizer.step = watch
+    logged = [line["gradient_norm"] for line in bench.fit().lines()]
+    assert norms == pytest.approx([min(clip, norm) for norm in logged], rel=1e-3)
+
+
+def test_it_learns(tmp_path: Path):
+    lines = Bench(tmp_path, epochs=8, learning_rate=1e-2).fit().lines()
+    assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
+
+
+@pytest.mark.parametrize("fine_tune_from", [None, 0, 1])
+def test_the_encoder_learns_from_its_epoch_on(tmp_path: Path, fine_tune_from: int | None):
+    bench = Bench(tmp_path, epochs=2, fine_tune_from=fine_tune_from)
+    before = weights(bench, "encoder")
+    bench.fit()
+    start, first, second = [saved.weights for saved in bench.saved if saved.name == "last"]
+    key = next(name for name in start if name.startswith("encoder"))
+    assert torch.equal(start[key], first[key]) == (fine_tune_from != 0)
+    assert torch.equal(first[key], second[key]) == (fine_tune_from is None)
+    assert torch.equal(before, weights(bench, "encoder")) == (fine_tune_from is None)
+
+
+# Averages, validations and what is kept.
+
+
+def test_what_is_validated_and_saved_is_the_average(tmp_path: Path):
+    bench, live, name = Bench(tmp_path, ema=0.5, epochs=2), [], "decoder.init.cell.weight"
+    mean = bench.model.decoder.init.cell.weight.detach().clone()
+    update = bench.trainer._update
+
+    def watch(pieces: list) -> dict:
+        line = update(pieces)
+        live.append(bench.model.decoder.init.cell.weight.detach().clone())
+        return line
+
+    bench.trainer._update = watch
+    bench.fit()
+    for updates, value in enumerate(live, start=1):
+        decay = min(0.5, (1 + updates) / (10 + updates))
+        mean = decay * mean + (1 - decay) * value
+    last = bench.saved[-1]
+    torch.testing.assert_close(last.weights[name], mean, rtol=1e-5, atol=1e-7)
+    assert any(torch.equal(tensor, live[-1]) for tensor in last.state.tensors.values())
+    assert torch.equal(bench.model.decoder.init.cell.weight, live[-1])
+
+
+def test_the_best_is_kept_and_the_last_too(tmp_path: Path):
+    scores = [10.0, 12.0, 11.0, 12.0]
+    bench = Bench(tmp_path, lambda n: scores[n - 1], epochs=4).fit()
+    assert bench.names() == ["last", "best", "last", "best", "last", "last", "last"]
+    assert [saved.metrics["bleu-4"] for saved in bench.saved if saved.name == "best"] == [10, 12]
+    log = bench.lines("log")
+    assert [(line["epoch"], line["step"], line["bleu-4"]) for line in log] == [
+        (epoch, epoch * UPDATES, score) for epoch, score in enumerate(scores, start=1)
+    ]
+    for line in log:
+        epoch = [s["loss"] for s in bench.lines() if 0 <= line["step"] - s["step"] < UPDATES]
+        assert min(epoch) < line["loss"] < max(epoch)  # the epoch's mean
+        assert line["captions_per_second"] > 0 and line["seconds"] >= 0
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 6), (None, 8)])
+def test_patience_ends_after_so_many_validations_without_a_better_score(
+    tmp_path: Path, patience: int | None, epochs: int
+):
+    scores = [5, 6, 6, 7, 7, 1, 2, 3]
+    bench = Bench(tmp_path, lambda n: scores[n - 1], epochs=8, patience=patience).fit()
+    assert bench.validations == epochs == bench.trainer.position.epoch
+
+
+def test_validations_come_every_so_many_epochs_and_at_the_end(tmp_path: Path):
+    bench = Bench(tmp_path, epochs=5, validate_every=2).fit()
+    assert [line["epoch"] for line in bench.lines("log")] == [2, 4, 5]
+
+
+def test_last_is_saved_within_an_epoch(tmp_path: Path):
+    bench = Bench(tmp_path, epochs=2, save_every=2).fit()
+    states = [saved.state.values for saved in bench.saved if saved.name == "last"]
+    assert [(s["epoch"], s["update"], s["updates"]) for s in states] == [
+        (0, 0, 0),
+        (0, 2, 2),
+        (1, 0, 3),
+        (1, 1, 4),
+        (2, 0, 6),
+    ]
+
+
+def test_a_loss_that_is_no_number_stops_before_anything_is_overwritten(tmp_path: Path):
+    bench = Bench(tmp_path, epochs=3)
+    update = bench.trainer._update
+
+    def poison(pieces: list) -> dict:
+        if bench.trainer.position.updates == UPDATES + 1:
+            bench.model.decoder.init.cell.bias.data.fill_(float("nan"))
+        return update(pieces)
+
+    bench.trainer._update = poison
+    with pytest.raises(ValueError, match=r"loss is nan at update 5; .* training\.learning_rate"):
+        bench.fit()
+    assert bench.names() == ["last", "best", "last"]
+    assert all(w.isfinite().all() for saved in bench.saved for w in saved.weights.values())
+    assert len(bench.lines()) == UPDATES + 1
+
+
+# Going on.
+
+
+@pytest.mark.parametrize("stop", range(5))
+def test_a_trainer_restored_from_any_save_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, stop: int
+):
+    recipe = {"epochs": 2, "save_every": 2, "ema": 0.9, "dropout": 0.3, "accumulation": 2}
+    whole = Bench(tmp_path / "whole", **recipe).fit()
+    place = [i for i, saved in enumerate(whole.saved) if saved.name == "last"][stop]
+    start = whole.saved[place]
+    resumed = Bench(tmp_path / "resumed", **recipe)
+    torch.manual_seed(99)
+    resumed.model.load_state_dict(start.weights)
+    resumed.trainer.restore(start.state)
+    resumed.fit()
+    assert resumed.lines() == whole.lines()[start.state.values["updates"] :]
+    assert equal(copied(resumed.model), copied(whole.model))
+    later = whole.saved[place + (stop > 0) :]  # the first save of all comes again
+    assert [saved.name for saved in resumed.saved] == [saved.name for saved in later]
+    for one, other in zip(resumed.saved, later, strict=True):
+        assert equal(one.weights, other.weights)
+        assert one.state is None or equal(one.state.tensors, other.state.tensors)
+
+
+def test_another_number_of_processes_is_refused(tmp_path: Path):
+    bench = Bench(tmp_path)
+    state = bench.trainer.state()
+    state.values["processes"] = 2
+    with pytest.raises(ValueError, match=r"trained by 2 processes, now there are 1; .*torchrun"):
+        bench.trainer.restore(state)
