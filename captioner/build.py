@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 
 from captioner.checkpoint import Checkpoint
@@ -54,10 +55,16 @@ def build_accelerator(options: TrainOptions) -> Accelerator:
     AcceleratorState._reset_state()  # or a sweep's second job could not change the precision
     # Until fine-tuning begins the encoder's weights get no gradient, which DDP must know.
     unused = options.encoder.fine_tune_from not in (None, 0)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # accelerate takes the current one
     return Accelerator(
         mixed_precision="bf16" if precision == "bf16" else "no",
         cpu=device.type == "cpu",
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=unused),
+            # One process fills the feature cache while the others wait.
+            InitProcessGroupKwargs(timeout=timedelta(hours=24)),
+        ],
     )
 
 

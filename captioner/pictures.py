@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -30,11 +30,14 @@ def draw(captioner: Captioner, name: str, source: Source, out: Path) -> list[Pat
     return paths
 
 
-def names(paths: Sequence[Path]) -> list[tuple[str, Path]]:
-    """A name for each file's drawings: its stem, or with its folders where stems collide."""
+def names(pictures: Iterable[str | Path]) -> list[str]:
+    """A name for each picture's drawings: its stem, or its whole path where stems collide."""
+    paths = [Path(picture) for picture in pictures]
     counts = Counter(path.stem for path in paths)
     return [
-        (path.stem if counts[path.stem] == 1 else "-".join(path.parts).strip("/."), path)
+        path.stem
+        if counts[path.stem] == 1
+        else "-".join(part for part in path.parts if part != "/")
         for path in paths
     ]
 

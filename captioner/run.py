@@ -30,7 +30,7 @@ from captioner.data.records import Record
 from captioner.evaluation import Evaluation
 from captioner.logs import RunLog
 from captioner.models.model import CaptioningModel
-from captioner.pictures import draw
+from captioner.pictures import draw, names
 from captioner.progress import console
 from captioner.report import print_metrics, report_problems, write_evaluation
 from captioner.training import Trainer
@@ -167,9 +167,10 @@ def _finish(
     scores = folder / "evaluation"
     write_evaluation(evaluation, scores / "val.json", scores / "val-captions.json")
     captioner = Captioner.load(best, str(accelerator.device))
+    shown = validation.records[: options.training.pictures]
     drawn = [
-        draw(captioner, Path(record.image_id).stem, record.image, folder / "attention")
-        for record in validation.records[: options.training.pictures]
+        draw(captioner, name, record.image, folder / "attention")
+        for name, record in zip(names(r.image_id for r in shown), shown, strict=True)
     ]
     return Finished(best, evaluation, list(chain.from_iterable(drawn)))
 

@@ -23,7 +23,7 @@ from captioner.logs import RunLog
 from captioner.losses import CaptionLoss, caption_loss
 from captioner.models.decoder import in_order
 from captioner.models.model import CaptioningModel
-from captioner.progress import bar
+from captioner.progress import bar, console
 
 Metrics = dict[str, Any]
 
@@ -217,6 +217,13 @@ class Trainer:
         line = {"step": at.updates, "epoch": at.epoch, **at.tally.means(), **metrics}
         line["seconds"] = round(at.seconds, 2)
         log.validation(line)
+        if self.accelerator.is_main_process:
+            console.print(
+                f"epoch {at.epoch}/{self.options.epochs}: loss {line['loss']:.3f}, validation loss "
+                f"{line['val_loss']:.3f}, BLEU-4 {line['bleu-4']:.2f}, "
+                f"{line['captions_per_second']:.0f} captions/s, {at.seconds:.0f} s so far",
+                soft_wrap=True,
+            )
         at.worse += 1
         if line["bleu-4"] > at.best:
             at.best, at.worse = line["bleu-4"], 0

@@ -18,21 +18,24 @@ def main(options: VisualizeOptions) -> int:
     from captioner.progress import track
 
     if options.images is not None:
-        pictures = names(find_images(options.images))
+        sources = find_images(options.images)
+        labels = names(sources)
     else:
         data = options.data.over(open_checkpoint(options.checkpoint).options.data)
         records = build_collection(data).split(data.split, data.limit)
-        pictures = [(Path(record.image_id).stem, record.image) for record in records]
+        sources = [record.image for record in records]
+        labels = names(record.image_id for record in records)
     captioner = Captioner.load(options.checkpoint, options.device, options.search)
     failed = 0
-    for name, source in track(pictures, "pictures", len(pictures)):
+    pictures = zip(labels, sources, strict=True)
+    for name, source in track(pictures, "pictures", len(sources)):
         try:
             for path in draw(captioner, name, source, Path(options.out)):
                 print(path)
         except ImageError as error:
             failed += 1
             print(f"left out: {error}", file=sys.stderr)
-    return 1 if failed == len(pictures) else 0
+    return 1 if failed == len(sources) else 0
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def test_arrays_have_a_row_per_word(captioner: Captioner, pictures: list[Path]):
     steps = len(caption.words)
     assert caption.image == str(pictures[0])
     assert steps > 0 and caption.text.split() == caption.words
-    assert caption.alpha.shape == (steps, 4, 4)
+    assert caption.alpha.shape == (steps, captioner.grid.height, captioner.grid.width)
     assert np.allclose(caption.alpha.sum((1, 2)), 1, atol=1e-5)
     assert caption.word_log_probs.shape == caption.beta.shape == (steps,)
     assert ((caption.beta > 0) & (caption.beta < 1)).all()

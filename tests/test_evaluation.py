@@ -155,5 +155,6 @@ def test_traces_are_kept_only_where_they_are_asked_for(model):
     (traced,) = decode(model, scenes()[:1], source, options, trace=True)
     assert bare.hypotheses[0].trace is None
     alpha = traced.hypotheses[0].trace.alpha
-    assert alpha.shape == (len(traced.hypotheses[0].ids), 16)
+    grid = model.encoder.grid
+    assert alpha.shape == (len(traced.hypotheses[0].ids), grid.height * grid.width)
     assert np.allclose(alpha.sum(-1), 1, atol=1e-5)

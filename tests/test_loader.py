@@ -67,6 +67,7 @@ def test_seed_and_epoch_decide_the_order_and_nothing_else_does():
     assert list(used.at(2)) == first
     assert list(used.at(3)) != first
     assert list(EpochBatches(LENGTHS, 16, seed=2).at(2)) != first
+    assert list(EpochBatches(LENGTHS, 16, seed=2).at(1)) != first
 
 
 def test_images_meet_others_in_each_epoch_and_lengths_come_in_no_order():
@@ -151,6 +152,18 @@ def test_captions_are_encoded_and_end():
     record = Record("1", Path("1.jpg"), ["A dog.", "a dog and a CAT"], "train")
     images = CaptionedImages([record], Vocabulary(["a", "dog"]), lambda record: picture(0))
     assert images[0][1] == [[4, 5, UNKNOWN, 4, UNKNOWN, END], [4, 5, END]]
+
+
+def test_workers_give_the_same_batches_epoch_by_epoch_and_from_any_update():
+    vocabulary = Vocabulary(["a", "small", "red"])
+    images = CaptionedImages(scenes(), vocabulary, ImageSource(Transform(SIDE, "squash")))
+    batches = [EpochBatches(images.lengths, 4, seed=3) for _ in range(2)]
+    loaders = [training_loader(images, batches[workers], workers) for workers in range(2)]
+    for epoch, first in ((0, 0), (1, 2)):
+        for each in batches:
+            each.at(epoch, first)
+        for one, other in zip(*loaders, strict=True):
+            assert all(map(torch.equal, vars(one).values(), vars(other).values()))
 
 
 def test_batches_hold_the_pixels_of_their_images_and_draw_nothing_from_the_global_generator():

@@ -2,104 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 import torch
-from accelerate import Accelerator
-from tiny import SIDE, build_tiny, scenes
+from bench import UPDATES, Bench, copied, equal
 
-from captioner.build import build_optimizer
-from captioner.checkpoint import TrainingState
-from captioner.config import LossOptions, TrainingOptions
-from captioner.data.images import Transform
-from captioner.data.loader import CaptionedImages, EpochBatches, ImageSource, training_loader
-from captioner.logs import RunLog
-from captioner.training import Trainer, learning_rate
-
-UPDATES = 3  # an epoch's: 12 scenes, 4 at a time
-
-
-class Saved(NamedTuple):
-    name: str
-    metrics: dict[str, float]
-    weights: dict[str, torch.Tensor]
-    state: TrainingState | None
-
-
-def copied(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
-
-
-class Bench:
-    """A trainer of a tiny model, with what it saved and logged."""
-
-    def __init__(
-        self,
-        folder: Path,
-        scores: Callable[[int], float] = float,
-        loss: LossOptions | None = None,
-        fine_tune_from: int | None = 0,
-        dropout: float = 0.0,
-        **options: Any,
-    ):
-        self.folder, self.validations = folder, 0
-        self.saved: list[Saved] = []
-        tiny = build_tiny(dropout=dropout, tuned=fine_tune_from is not None)
-        self.model = tiny.model
-        self.options = TrainingOptions(
-            **{"epochs": 1, "batch_images": 4, "precision": "fp32", **options}
-        )
-        images = CaptionedImages(scenes(), tiny.vocabulary, ImageSource(Transform(SIDE, "squash")))
-        batches = EpochBatches(images.lengths, 4, accumulation=self.options.accumulation)
-
-        def validate() -> dict[str, float]:
-            assert not self.model.training
-            self.validations += 1
-            return {"bleu-4": scores(self.trainer.position.epoch)}
-
-        self.trainer = Trainer(
-            self.model,
-            build_optimizer(self.model, 1e-3, self.options),
-            batches,
-            training_loader(images, batches),
-            Accelerator(cpu=True, mixed_precision="no"),
-            self.options,
-            loss or LossOptions(),
-            fine_tune_from,
-            validate,
-            self.save,
-        )
-
-    def save(self, name: str, metrics: dict, state: TrainingState | None) -> None:
-        """Copies, as a file would hold them."""
-        if state is not None:
-            tensors = {name: tensor.clone() for name, tensor in state.tensors.items()}
-            state = TrainingState(tensors, json.loads(json.dumps(state.values)))
-        self.saved.append(Saved(name, metrics, copied(self.model), state))
-
-    def fit(self) -> Bench:
-        log = RunLog(self.folder)
-        try:
-            self.trainer.fit(log)
-        finally:
-            log.close()
-        return self
-
-    def lines(self, name: str = "steps") -> list[dict[str, float]]:
-        lines = (self.folder / f"{name}.jsonl").read_text().splitlines()
-        return [json.loads(line) for line in lines]
-
-    def names(self) -> list[str]:
-        return [saved.name for saved in self.saved]
+from captioner.config import LossOptions
+from captioner.training import learning_rate
 
 
 def weights(bench: Bench, part: str) -> torch.Tensor:
@@ -197,7 +108,8 @@ def test_the_encoder_learns_from_its_epoch_on(tmp_path: Path, fine_tune_from: in
 
 
 def test_what_is_validated_and_saved_is_the_average(tmp_path: Path):
-    bench, live, name = Bench(tmp_path, ema=0.5, epochs=2), [], "decoder.init.cell.weight"
+    bench, name = Bench(tmp_path, ema=0.5, epochs=2), "decoder.init.cell.weight"
+    live, seen = [], []
     mean = bench.model.decoder.init.cell.weight.detach().clone()
     update = bench.trainer._update
 
@@ -206,13 +118,18 @@ def test_what_is_validated_and_saved_is_the_average(tmp_path: Path):
         live.append(bench.model.decoder.init.cell.weight.detach().clone())
         return line
 
-    bench.trainer._update = watch
+    def validate() -> dict[str, float]:
+        seen.append(bench.model.decoder.init.cell.weight.detach().clone())
+        return {"val_loss": 1.0, "bleu-4": 1.0}
+
+    bench.trainer._update, bench.trainer.validate = watch, validate
     bench.fit()
     for updates, value in enumerate(live, start=1):
         decay = min(0.5, (1 + updates) / (10 + updates))
         mean = decay * mean + (1 - decay) * value
     last = bench.saved[-1]
     torch.testing.assert_close(last.weights[name], mean, rtol=1e-5, atol=1e-7)
+    assert torch.equal(seen[-1], last.weights[name])
     assert any(torch.equal(tensor, live[-1]) for tensor in last.state.tensors.values())
     assert torch.equal(bench.model.decoder.init.cell.weight, live[-1])
 

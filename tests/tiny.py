@@ -18,7 +18,7 @@ from captioner.models.model import CaptioningModel
 from captioner.vocabulary import Vocabulary
 
 SIZES = {"train": 12, "val": 5, "test": 3, "novel": 3}  # scenes
-SIDE = 32  # pixels of the encoder's image; its grid is 4 × 4
+SIDE = 48  # pixels of the encoder's image
 
 
 class Tiny(NamedTuple):

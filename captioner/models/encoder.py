@@ -91,9 +91,11 @@ class Encoder(nn.Module):
 class Tiny(nn.Sequential):
     """A small CNN of stride 16 that learns to see coloured shapes from nothing in minutes.
 
-    A location sees 63 pixels square. Two channels of coordinates enter before the last layer, or
-    left and right would look the same. There is no normalisation: with the initialisation of He et
-    al. 2015 it learns these pictures faster without, and no image's features depend on another's.
+    A location sees no more than 31 pixels square, so a thing must be looked at to be named; seeing
+    further, the decoder learns to look between things. The last two channels are coordinates,
+    added so late that the mean annotation tells what is there but not where. There is no
+    normalisation: with the initialisation of He et al. 2015 these pictures are learnt faster
+    without, and no image's features depend on another's.
     """
 
     def __init__(self, width: int = 128):
@@ -102,9 +104,8 @@ class Tiny(nn.Sequential):
             *self._convolution(width // 4, width // 2, 3, stride=2),
             *self._convolution(width // 2, width, 3, stride=2),
             *self._convolution(width, width, 3, stride=2),
-            *self._convolution(width, width, 3),
+            *self._convolution(width, width, 1),
             Coordinates(),
-            *self._convolution(width + 2, width, 1),
         )
 
     @staticmethod

@@ -9,6 +9,9 @@ from collections.abc import Callable
 import pytest
 from running import ROOT, Ran
 
+from captioner.cli import option_names
+from captioner.config import TrainOptions
+
 README = ROOT / "README.md"
 FENCE = re.compile(r"^```(?:bash|sh|shell|console)\n(.*?)^```", re.M | re.S)
 OUR_FOLDERS = "captioner|conf|docs|notebooks|results|scripts|tests"
@@ -47,6 +50,11 @@ def paths(text: str) -> set[str]:
     return found | set(named)
 
 
+def options_named(text: str) -> set[str]:
+    """What is written like an option, with its section: `decoder.beta=none`."""
+    return set(re.findall(r"(?<![\w./])((?:data|encoder|decoder|loss|training|search)\.\w+)", text))
+
+
 TEXT = README.read_text(encoding="utf-8") if README.exists() else ""
 
 
@@ -75,13 +83,19 @@ def test_a_path_that_is_named_is_there(path: str):
     assert (ROOT / path).exists()
 
 
+@needs_readme
+def test_every_option_that_is_named_exists():
+    known = set(option_names(TrainOptions))
+    assert options_named(TEXT) and options_named(TEXT) <= known
+
+
 def test_the_checks_themselves_find_what_is_wrong():
     text = """
 See [the design](docs/no.md "title"), [the web](https://example.org) and `scripts/no.py`;
 runs/x/checkpoints/best is made by a run.
 ```bash
 # a comment
-python scripts/train.py data=flickr8k \\
+python scripts/train.py data=flickr8k data.root=DIR \\
     name=x  # another
 $ torchrun --nproc-per-node 2 scripts/train.py 'decoder.beta=none' > log.txt
 make train ARGS="training.epochs=2 name=y"
@@ -91,8 +105,9 @@ python scripts/other.py
 ```
 """
     assert script_calls(text) == [
-        ("train", ["data=flickr8k", "name=x"]),
+        ("train", ["data=flickr8k", "data.root=DIR", "name=x"]),
         ("train", ["decoder.beta=none"]),
         ("train", ["training.epochs=2", "name=y"]),
     ]
+    assert options_named(text) == {"data.root", "decoder.beta", "training.epochs"}
     assert paths(text) == {"docs/no.md", "scripts/no.py", "scripts/train.py", "scripts/other.py"}

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from running import ROOT, TINY, Ran, Trained, run_process
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import write_picture
-from torchvision.models import get_model
 
 from captioner.captioner import Captioner
-from captioner.models.encoder import Encoder
 
 Run = Callable[..., Ran]
 SCRIPTS = ("train", "evaluate", "caption", "visualize")
@@ -226,176 +222,3 @@ def test_visualize_draws_a_split(trained: Trained, run: Run, tmp_path: Path):
 def test_visualize_fails_where_no_picture_can_be_read(trained: Trained, run: Run, photos: Path):
     done = run("visualize", f"checkpoint={trained.checkpoint}", "images=photos/c.png")
     assert done.status == 1 and "photos/c.png" in done.err
-
-
-# Mistakes.
-
-
-@pytest.mark.parametrize(
-    ("script", "arguments", "named"),
-    [
-        ("train", "trainig.epochs=3", "'trainig.epochs'; did you mean training.epochs"),
-        ("train", "decoder.hiden=3", "'decoder.hiden'; did you mean decoder.hidden"),
-        ("train", "+decoder.depth=3", "'decoder.depth'"),
-        ("train", "epochs=3", "'epochs'; did you mean training.epochs"),
-        ("train", "training.epochs=many", "training.epochs=many: .*Integer"),
-        ("train", "training.epochs=0", "training.epochs is 0; it must be at least 1"),
-        ("train", "training.epochs=", "training.epochs="),
-        ("train", "training=3", "training=3"),
-        ("train", "decoder.beta=both", "decoder.beta is 'both'.* scalar, vector, none"),
-        ("train", "decoder=moderne", "no decoder 'moderne'; choose one of modern, paper"),
-        ("train", "data=imagenet", "no data 'imagenet'; choose one of coco, csv, flickr8k"),
-        ("train", "encoder=resnet", "no encoder 'resnet'; choose one of .*resnet50"),
-        ("train", "nonsense", "'nonsense' is no option; options are written key=value"),
-        ("train", "data=flickr8k", "data=flickr8k needs data.root"),
-        ("train", "data=flickr8k data.root=nowhere", "nowhere: no such folder"),
-        ("train", "data=csv data.file=no.csv", "no.csv"),
-        ("train", "data=karpathy data.file=no.json data.root=.", "no.json"),
-        ("train", "data=coco data.root=nowhere", "nowhere"),
-        ("train", "encoder.weights=no.pt", "no.pt"),
-        ("train", "encoder.name=resnet0 encoder.node=layer4", "no encoder 'resnet0'"),
-        ("train", "device=gpu", "no device 'gpu' here"),
-        ("train", "resume=nowhere", "resume=nowhere is no run"),
-        ("train", "resume=RUN training.epochs=9", "training.epochs=9 can't be set"),
-        ("evaluate", "", "checkpoint= is missing"),
-        ("evaluate", "checkpoint=nowhere", "nowhere is no checkpoint"),
-        ("evaluate", "checkpoint=RUN", "did you mean .*tiny/checkpoints/best"),
-        ("evaluate", "checkpoint=BEST data.split=dev", "no split 'dev'.* train, val, test, novel"),
-        ("evaluate", "checkpoint=BEST search.width=0", "search.width is 0"),
-        ("evaluate", "checkpoint=BEST training.epochs=1", "'training.epochs'"),
-        ("caption", "checkpoint=BEST", "images= is missing"),
-        ("caption", "checkpoint=BEST images=nowhere", "no image file or folder 'nowhere'"),
-        ("caption", "checkpoint=BEST images=.", "no images in the folder"),
-        ("caption", "checkpoint=BEST images=RUN/*.jpg", r"no images match .*\*.jpg"),
-        ("caption", "images=.", "checkpoint= is missing"),
-        ("visualize", "checkpoint=BEST images=nowhere", "no image file or folder 'nowhere'"),
-        ("visualize", "checkpoint=BEST search.strategy=best", "greedy, beam, sample"),
-    ],
-)  # fmt: skip
-def test_a_mistake_is_one_line_that_names_it(trained, run, tmp_path, script, arguments, named):
-    places = {"BEST": str(trained.checkpoint), "RUN": str(trained.folder)}
-    given = [re.sub("BEST|RUN", lambda m: places[m[0]], each) for each in arguments.split()]
-    done = run(script, *given)
-    assert re.search(named, done.mistake), done.err
-    assert done.err.startswith("error: ") and list(tmp_path.iterdir()) == []
-
-
-def test_a_mistake_in_a_process_of_its_own(tmp_path: Path):
-    script = ROOT / "scripts" / "train.py"
-    plain = run_process(script, "data=flickr8k", folder=tmp_path)
-    assert "data=flickr8k needs data.root" in plain.mistake
-    shown = run_process(script, "data=flickr8k", "debug=true", folder=tmp_path)
-    assert shown.status != 0 and "Traceback" in shown.err and "needs data.root" in shown.err
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_help_shows_examples_and_every_option(run: Run, script: str):
-    done = run(script, "--help")
-    assert done.status == 0
-    assert f"python scripts/{script}.py" in done.out
-    assert "checkpoint:" in done.out or script == "train"
-    assert "search:" in done.out and "max_length:" in done.out and "device:" in done.out
-
-
-def test_help_names_every_group_and_its_choices(run: Run):
-    text = run("train", "--help").out
-    for folder in (ROOT / "conf").iterdir():
-        if folder.is_dir():
-            choices = re.search(rf"{folder.name}: (.*)", text)
-            assert choices, f"--help does not tell the group {folder.name}"
-            found = {choice.strip() for choice in choices[1].split(",")}
-            assert found == {path.stem for path in folder.glob("*.yaml")}
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_cfg_shows_the_options_with_their_values(run: Run, script: str):
-    done = run(script, "--cfg", "job", "search.width=7")
-    assert done.status == 0 and "width: 7" in done.out
-
-
-# Real data.
-
-
-WORDS = ("A red dog runs .", "Two cats, asleep.", "The dog jumps!", "A cat sits on a mat .")
-
-
-@pytest.fixture
-def csv(tmp_path: Path) -> list[str]:
-    """A table of ten pictures, and a row that is left out."""
-    rows = ["image,caption,split"]
-    for i in range(10):
-        write_picture(tmp_path / "mine" / f"{i}.png", i)
-        split = "val" if i > 6 else "train"
-        rows += [f'{i}.png,"{WORDS[i % 4]}",{split}', f'{i}.png,"{WORDS[(i + 1) % 4]}",{split}']
-    (tmp_path / "mine" / "captions.csv").write_text("\n".join([*rows, "gone.png,A dog.,train"]))
-    return ["data=csv", "data.file=mine/captions.csv"]
-
-
-@pytest.fixture
-def flickr8k(tmp_path: Path) -> list[str]:
-    """Ten pictures in the files that Flickr8k is published in."""
-    folder, tokens = tmp_path / "f8k", []
-    splits = {"train": range(7), "dev": (7, 8), "test": (9,)}
-    for i in range(10):
-        write_picture(folder / "Flicker8k_Dataset" / f"{i}_x.jpg", i)
-        tokens += [f"{i}_x.jpg#{k}\t{WORDS[(i + k) % 4]}\n" for k in range(5)]
-    (folder / "Flickr8k.token.txt").write_text("".join(tokens))
-    for split, numbers in splits.items():
-        names = "".join(f"{i}_x.jpg\n" for i in numbers)
-        (folder / f"Flickr_8k.{split}Images.txt").write_text(names)
-    return ["data=flickr8k", "data.root=f8k"]
-
-
-REAL = [option for option in TINY if not option.startswith("data.")] + [
-    "data.min_count=1", "training.epochs=1",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("data", ["csv", "flickr8k"])
-def test_real_data_from_training_to_scores(run: Run, tmp_path: Path, request, data: str):
-    options = request.getfixturevalue(data)
-    done = run("train", *options, *REAL, "name=real", "training.pictures=1")
-    assert done.status == 0, done.err
-    assert "7 training and" in done.err
-    assert ("gone.png" in done.err) == (data == "csv")
-    split = "val" if data == "csv" else "test"
-    checkpoint = "checkpoint=runs/real/checkpoints/best"
-    done = run("evaluate", checkpoint, f"data.split={split}", "out=scores")
-    assert done.status == 0, done.err
-    captions = json.loads((tmp_path / "scores" / "captions.json").read_text())
-    ids = ["7.png", "8.png", "9.png"] if data == "csv" else ["9_x.jpg"]
-    assert [each["image_id"] for each in captions] == ids
-    metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())
-    assert metrics["images"] == len(ids) and "true" not in metrics
-    pictures = [path.name for path in (tmp_path / "runs" / "real" / "attention").glob("*.png")]
-    assert pictures == ["7.png" if data == "csv" else "7_x.png"]
-    moved = (tmp_path / options[1].split("=")[1].split("/")[0]).rename(tmp_path / "moved")
-    place = f"data.file={moved}/captions.csv" if data == "csv" else f"data.root={moved}"
-    again = run("evaluate", checkpoint, f"data.split={split}", "out=again", place)
-    assert again.status == 0, again.err
-    assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == metrics
-
-
-def test_a_frozen_trunk_sees_each_image_once_for_all_runs(run: Run, tmp_path, csv, monkeypatch):
-    torch.manual_seed(0)
-    torch.save(get_model("mobilenet_v2", weights=None).state_dict(), tmp_path / "trunk.pt")
-    encoder = ["encoder=mobilenet_v2", "encoder.weights=trunk.pt", "encoder.node=features.3"]
-    recipe = [*csv, *REAL, *encoder, "decoder.dropout=0.2", "data.cache=features"]
-    seen, forward = [], Encoder.forward
-
-    def watched(self: Encoder, pixels: torch.Tensor) -> torch.Tensor:
-        seen.append(len(pixels))
-        return forward(self, pixels)
-
-    monkeypatch.setattr(Encoder, "forward", watched)
-    assert run("train", *recipe, "name=first").status == 0
-    assert sum(seen) == 10
-    assert run("train", *recipe, "name=second").status == 0
-    checkpoint = "checkpoint=runs/first/checkpoints/best"
-    assert run("evaluate", checkpoint, "out=scores").status == 0
-    assert sum(seen) == 10  # the second run and the evaluation found all features cached
-    first, second = (tmp_path / "runs" / name / "steps.jsonl" for name in ("first", "second"))
-    assert first.read_text() == second.read_text()
-    (tmp_path / "trunk.pt").unlink()  # the checkpoint holds the trunk
-    done = run("caption", checkpoint, "images=mine/1.png")
-    assert done.status == 0 and lines(done.out)[0]["words"] and sum(seen) == 11
