@@ -44,7 +44,7 @@ class DataOptions:
     cache: str = "cache"  # features of frozen encoders are kept under this folder
     workers: int = 0  # processes that load images; 0 loads in the training process
     sizes: dict[str, int] = field(  # shapes: scenes per split
-        default_factory=lambda: {"train": 10_000, "val": 500, "test": 500, "novel": 500}
+        default_factory=lambda: {"train": 9000, "val": 500, "test": 500, "novel": 500}
     )
     seed: int = 0  # shapes: another seed draws another data set
 
@@ -171,7 +171,7 @@ class SearchOptions:
     width: int = 5  # beams kept, or samples drawn, per image
     max_length: int = 30  # words
     min_length: int = 1  # words
-    length_penalty: float = 0.0  # beams are ranked by log-probability / words ** length_penalty
+    length_penalty: float = 0.7  # beams are ranked by log-probability / words ** length_penalty
     block_ngrams: int = 0  # no n-gram of this size twice in a caption; 0: no such rule
     temperature: float = 1.0  # sampling: below 1 is bolder
     top_k: int = 0  # sampling: among the k likeliest words; 0: all

@@ -15,7 +15,7 @@ from PIL import Image
 
 from captioner.data.drawing import COLOURS, KINDS, Shape, draw
 from captioner.data.records import Box, Collection, Record
-from captioner.data.shape_captions import OPPOSITE, Group, around, captions, direction
+from captioner.data.shape_captions import Group, around, captions, direction
 from captioner.data.shape_reading import Reading, read
 
 SPLITS = ("train", "val", "test", "novel")
@@ -28,7 +28,7 @@ SEEN = tuple(
     (colour, kind) for colour in COLOURS for kind in KINDS if (colour, kind) not in HELD_OUT
 )
 
-RADII = {"small": (0.094, 0.106), "large": (0.162, 0.182)}
+RADII = {"small": (0.11, 0.12), "large": (0.182, 0.194)}
 MARGIN = 0.02
 """Least distance of an object from the image's edge."""
 GAP = 0.05
@@ -139,14 +139,14 @@ def _lay_alone(rng: random.Random, box: Box) -> list[Box]:
 
 
 def _lay_around(rng: random.Random, boxes: list[Box]) -> list[Box]:
-    """One other to the right of the first or below it, or two in different directions."""
-    if len(boxes) == 2:
-        ways = [rng.choice(("right", "below"))]
-    else:
-        ways = rng.sample(list(OPPOSITE), 2)
+    """An other to the right of the first or below it, or one each.
+
+    So the group that captions begin with is always the one nearest to the top left.
+    """
     head = boxes[0]
+    ways = rng.sample(("right", "below"), len(boxes) - 1)
     others = [_beside(rng, box, head, way) for box, way in zip(boxes[1:], ways, strict=True)]
-    if len(others) == 2 and OPPOSITE[ways[0]] != ways[1] and not _diagonal(*others):
+    if len(others) == 2 and not _diagonal(*others):
         return []
     return _anywhere(rng, [head, *others])
 

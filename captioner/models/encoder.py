@@ -103,7 +103,7 @@ class Tiny(nn.Sequential):
             *self._convolution(3, width // 4, 3, stride=2),
             *self._convolution(width // 4, width // 2, 3, stride=2),
             *self._convolution(width // 2, width, 3, stride=2),
-            *self._convolution(width, width, 3, stride=2),
+            *self._convolution(width, width, 3),
             *self._convolution(width, width, 1),
             Coordinates(),
         )
