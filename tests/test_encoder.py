@@ -22,7 +22,7 @@ GRIDS = {  # D, and H = W, as the presets' comments state them
     "mobilenet_v2": (1280, 7),
     "resnet50": (2048, 7),
     "resnet101": (2048, 7),
-    "tiny": (130, 6),
+    "tiny": (130, 12),
     "vgg19": (512, 14),
     "vit_b_16": (768, 14),
 }
@@ -54,7 +54,7 @@ def test_presets_have_the_grid_and_the_weights_that_they_state(name: str):
 @pytest.mark.parametrize(
     ("name", "node", "size", "annotation", "side"),
     [
-        ("tiny", None, 48, 130, 3),
+        ("tiny", None, 48, 130, 6),
         ("mobilenet_v2", "features.13", 64, 96, 4),
         ("resnet18", "layer3", 64, 256, 4),
         ("resnet18", "layer3.1.relu_1", 64, 256, 4),

@@ -25,7 +25,7 @@ MASK = torch.tensor([[[True, True, True]], [[True, True, False]]])
 def test_the_model_is_its_decoder_on_its_encoders_annotations(model, pixels: Tensor):
     whole = model(pixels, TOKENS, MASK)
     annotations = model.encoder(pixels)
-    assert annotations.shape == (2, 4, 130)
+    assert annotations.shape == (2, 16, 130)
     parts = model.decoder(TOKENS, MASK, annotations)
     torch.testing.assert_close(whole.logits, parts.logits)
     torch.testing.assert_close(whole.attended, parts.attended)
