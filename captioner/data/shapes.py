@@ -114,7 +114,7 @@ def _sample_group(rng: random.Random, colour: str, kind: str, count: int) -> Gro
     size = rng.choice(list(RADII))
     rgb = tuple(min(255, max(0, level + rng.randint(-10, 10))) for level in COLOURS[colour])
     # A pair, or a triangle, near enough to be seen as one, too far to touch.
-    distance = RADII[size][1] * rng.uniform(2.4, 2.65)
+    distance = RADII[size][1] * rng.uniform(2.15, 2.35)
     reach = {1: 0, 2: distance / 2, 3: distance / math.sqrt(3)}[count]
     turn = rng.uniform(0, 2 * math.pi)
     shapes = []

@@ -91,11 +91,11 @@ class Encoder(nn.Module):
 class Tiny(nn.Sequential):
     """A small CNN of stride 8 that learns to see coloured shapes from nothing in minutes.
 
-    A location sees 47 pixels square: a thing and the one next to it, so that it can be counted, but
-    not the whole scene, so that it must be looked at to be named. The last two channels are
-    coordinates, added so late that the mean annotation tells what is there but not where. There is
-    no normalisation: with the initialisation of He et al. 2015 these pictures are learnt faster
-    without, and no image's features depend on another's.
+    A location sees no more than 31 pixels square, so a thing must be looked at to be named; seeing
+    further, the decoder learns to look beside things. The last two channels are coordinates, added
+    so late that the mean annotation tells what is there but not where. There is no normalisation:
+    with the initialisation of He et al. 2015 these pictures are learnt faster without, and no
+    image's features depend on another's.
     """
 
     def __init__(self, width: int = 128):
@@ -103,17 +103,14 @@ class Tiny(nn.Sequential):
             *self._convolution(3, width // 4, 3, stride=2),
             *self._convolution(width // 4, width // 2, 3, stride=2),
             *self._convolution(width // 2, width, 3, stride=2),
-            *self._convolution(width, width, 3, dilation=2),
+            *self._convolution(width, width, 3),
             *self._convolution(width, width, 1),
             Coordinates(),
         )
 
     @staticmethod
-    def _convolution(
-        inputs: int, outputs: int, size: int, stride: int = 1, dilation: int = 1
-    ) -> list[nn.Module]:
-        padding = dilation * (size // 2)
-        convolution = nn.Conv2d(inputs, outputs, size, stride, padding, dilation)
+    def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> list[nn.Module]:
+        convolution = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2)
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
         nn.init.zeros_(convolution.bias)
         return [convolution, nn.ReLU()]
