@@ -93,10 +93,9 @@ def test_objects_stay_in_the_frame_and_off_each_other(scenes):
         for left, top, right, bottom in boxes(scene):
             assert min(left, top) > 0
             assert max(right, bottom) < 1
-        for a, b in combinations(boxes(scene), 2):
-            across, down = (min(a[i + 2], b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
-            if across > 0 and down > 0:  # boxes may share a corner where the shapes do not
-                assert min(across, down) < 0.06
+        shapes = [shape for group in scene.groups for shape in group.shapes]
+        for a, b in combinations(shapes, 2):  # a shape lies within its radius of its centre
+            assert np.hypot(a.x - b.x, a.y - b.y) > a.radius + b.radius
 
 
 def test_small_and_large_are_clearly_apart(scenes):
