@@ -179,8 +179,8 @@ def _new_folder(options: TrainOptions, accelerator: Accelerator) -> Path:
     """The folder of a new run, which must not exist yet."""
     runs, name = Path(options.runs), options.name
     if name is None:  # the first of shapes, shapes-2, shapes-3, … that is free
-        names = chain([options.data.kind], (f"{options.data.kind}-{n}" for n in count(2)))
-        name = next(name for name in names if not (runs / name).exists())
+        candidates = chain([options.data.kind], (f"{options.data.kind}-{n}" for n in count(2)))
+        name = next(name for name in candidates if not (runs / name).exists())
     if (runs / name).exists():
         raise ValueError(
             f"{runs / name} exists already; resume={runs / name} goes on with it, "
