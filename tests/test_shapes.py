@@ -7,7 +7,7 @@ import pytest
 
 from captioner.data.drawing import COLOURS, KINDS
 from captioner.data.records import Box, Record
-from captioner.data.shapes import HELD_OUT, Scene, read_shapes, sample_scene
+from captioner.data.shapes import HELD_OUT, SPACING, Scene, read_shapes, sample_scene
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +93,28 @@ def test_objects_stay_in_the_frame_and_off_each_other(scenes):
         for left, top, right, bottom in boxes(scene):
             assert min(left, top) > 0
             assert max(right, bottom) < 1
-        shapes = [shape for group in scene.groups for shape in group.shapes]
-        for a, b in combinations(shapes, 2):  # a shape lies within its radius of its centre
-            assert np.hypot(a.x - b.x, a.y - b.y) > a.radius + b.radius
+        for one, other in combinations(boxes(scene), 2):
+            assert max(apart(one, other)) > 0
+
+
+def apart(one: Box, other: Box) -> tuple[float, float]:
+    """Distances of two boxes, across and down; negative where they overlap."""
+    across = max(one[0], other[0]) - min(one[2], other[2])
+    down = max(one[1], other[1]) - min(one[3], other[3])
+    return across, down
+
+
+def test_objects_of_a_group_stand_like_the_pips_of_a_die(scenes):
+    groups = [group for scene in scenes for group in scene.groups if group.plural]
+    assert {group.count for group in groups} == {2, 3}
+    for group in groups:
+        *above, left, right = group.boxes()
+        across, down = apart(left, right)
+        assert SPACING[0] - 1e-9 <= across <= SPACING[1] + 1e-9
+        assert down < 0
+        for top in above:
+            assert left[0] < (top[0] + top[2]) / 2 < right[2]
+            assert SPACING[0] - 1e-9 <= min(left[1], right[1]) - top[3] <= SPACING[1]
 
 
 def test_small_and_large_are_clearly_apart(scenes):

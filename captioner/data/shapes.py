@@ -33,6 +33,10 @@ MARGIN = 0.02
 """Least distance of an object from the image's edge."""
 GAP = 0.05
 """Least distance between groups, along the direction that a caption tells."""
+FORMATION = {1: (1,), 2: (2,), 3: (1, 2)}
+"""The objects of a group stand in rows, so near that they are seen as one: how many in each."""
+SPACING = (0.02, 0.035)
+"""Distances between the objects of a group."""
 MAX_OBJECTS = 4
 MAX_TILT = math.radians(20)
 """Less than what makes a square a diamond."""
@@ -113,17 +117,28 @@ def _sample_groups(rng: random.Random, count: int, novel: bool) -> list[Group]:
 def _sample_group(rng: random.Random, colour: str, kind: str, count: int) -> Group:
     size = rng.choice(list(RADII))
     rgb = tuple(min(255, max(0, level + rng.randint(-10, 10))) for level in COLOURS[colour])
-    # A pair, or a triangle, near enough to be seen as one, too far to touch.
-    distance = RADII[size][1] * rng.uniform(2.15, 2.35)
-    reach = {1: 0, 2: distance / 2, 3: distance / math.sqrt(3)}[count]
-    turn = rng.uniform(0, 2 * math.pi)
-    shapes = []
-    for member in range(count):
-        angle = turn + 2 * math.pi * member / count
-        x, y = reach * math.cos(angle), reach * math.sin(angle)
-        tilt = rng.uniform(-MAX_TILT, MAX_TILT)
-        shapes.append(Shape(kind, rgb, x, y, rng.uniform(*RADII[size]), tilt))
+    gap = rng.uniform(*SPACING)
+    shapes, top = [], 0.0
+    for length in FORMATION[count]:
+        row = []
+        for _ in range(length):
+            tilt = rng.uniform(-MAX_TILT, MAX_TILT)
+            row.append(Shape(kind, rgb, 0, 0, rng.uniform(*RADII[size]), tilt))
+        placed = _in_a_row(row, top, gap)
+        shapes += placed
+        top = around([shape.box() for shape in placed])[3] + gap
     return Group(size, colour, kind, shapes)
+
+
+def _in_a_row(shapes: list[Shape], top: float, gap: float) -> list[Shape]:
+    """The shapes side by side, `gap` between their boxes, centred on x = 0, their tops at `top`."""
+    boxes = [shape.box() for shape in shapes]
+    width = sum(right - left for left, _, right, _ in boxes) + gap * (len(boxes) - 1)
+    x, placed = -width / 2, []
+    for shape, (left, upper, right, _) in zip(shapes, boxes, strict=True):
+        placed.append(replace(shape, x=x - left, y=top - upper))
+        x += right - left + gap
+    return placed
 
 
 # Where they lie. A layout gives each group's box its spot in the image, or is empty if it failed.

@@ -199,12 +199,12 @@ class Decoder(nn.Module):
         """
         memory = self.remember(annotations)
         embedded = self.dropout(self.embedding(tokens))
-        drive = self.cell.embed(embedded)
+        drive = self.cell.embed(embedded).unbind(2)  # slices would be summed in full backwards
         state = self.start(memory, tokens.shape[1])
         hiddens, contexts, attended = [], [], 0
         for t, alive in enumerate(mask.any(0).sum(0).tolist()):
             state = State(*(memory_[:, :alive] for memory_ in state))
-            context, state, trace = self._recur(drive[:, :alive, t], state, memory)
+            context, state, trace = self._recur(drive[t][:, :alive], state, memory)
             real = mask[:, :alive, t]
             hiddens.append(state.hidden[real])
             contexts.append(context[real])
