@@ -82,6 +82,15 @@ def test_pixels_are_normalised_as_imagenet_was():
     torch.testing.assert_close(white, torch.tensor(expected).expand(1, 16, 3))
 
 
+def test_a_location_of_tiny_sees_what_lies_around_its_own_cell():
+    trunk = build_encoder("tiny", 96).trunk
+    pixels = torch.rand(1, 3, 96, 96, requires_grad=True)
+    trunk(pixels)[0, :-2, 6, 5].sum().backward()
+    rows, columns = pixels.grad[0].abs().sum(0).nonzero().T
+    assert (int(columns.min()), int(columns.max())) == (5 * 8 + 4 - 15, 5 * 8 + 3 + 15)
+    assert (int(rows.min()), int(rows.max())) == (6 * 8 + 4 - 15, 6 * 8 + 3 + 15)
+
+
 def test_locations_go_row_by_row():
     encoder = Encoder(nn.MaxPool2d(2), image_size=8)
     pixels = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)

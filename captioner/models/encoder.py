@@ -91,26 +91,29 @@ class Encoder(nn.Module):
 class Tiny(nn.Sequential):
     """A small CNN of stride 8 that learns to see coloured shapes from nothing in minutes.
 
-    A location sees no more than 31 pixels square, so a thing must be looked at to be named; seeing
-    further, the decoder learns to look beside things. The last two channels are coordinates, added
-    so late that the mean annotation tells what is there but not where. There is no normalisation:
-    with the initialisation of He et al. 2015 these pictures are learnt faster without, and no
-    image's features depend on another's.
+    A location sees no more than 30 pixels square, so a thing must be looked at to be named; seeing
+    further, the decoder learns to look beside things. Even kernels keep that square around the
+    location's own cell, where odd ones would move it up and left by half a stride. The last two
+    channels are coordinates, added so late that the mean annotation tells what is there but not
+    where. There is no normalisation: with the initialisation of He et al. 2015 these pictures are
+    learnt faster without, and no image's features depend on another's.
     """
 
     def __init__(self, width: int = 128):
         super().__init__(
-            *self._convolution(3, width // 4, 3, stride=2),
-            *self._convolution(width // 4, width // 2, 3, stride=2),
-            *self._convolution(width // 2, width, 3, stride=2),
-            *self._convolution(width, width, 3),
+            *self._convolution(3, width // 4, 4, stride=2, padding=1),
+            *self._convolution(width // 4, width // 2, 4, stride=2, padding=1),
+            *self._convolution(width // 2, width, 2, stride=2),
+            *self._convolution(width, width, 3, padding=1),
             *self._convolution(width, width, 1),
             Coordinates(),
         )
 
     @staticmethod
-    def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> list[nn.Module]:
-        convolution = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2)
+    def _convolution(
+        inputs: int, outputs: int, size: int, stride: int = 1, padding: int = 0
+    ) -> list[nn.Module]:
+        convolution = nn.Conv2d(inputs, outputs, size, stride, padding)
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
         nn.init.zeros_(convolution.bias)
         return [convolution, nn.ReLU()]
