@@ -130,6 +130,7 @@ def build_source(
     encoder: Encoder,
     records: Sequence[Record],
     device: torch.device,
+    views: int = 1,
 ) -> ImageSource:
     """How the model gets at records' images: cached where the encoder is frozen, else as pixels."""
     transform = build_transform(options)
@@ -138,7 +139,14 @@ def build_source(
     return ImageSource(
         transform,
         cache_features(
-            encoder, transform, records, Path(data.cache), track, device, workers=data.workers
+            encoder,
+            transform,
+            records,
+            Path(data.cache),
+            track,
+            device,
+            workers=data.workers,
+            views=views,
         ),
     )
 

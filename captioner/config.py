@@ -40,6 +40,7 @@ class DataOptions:
     images: str | None = None  # folder of the images, where it is not the reader's usual one
     split: str = "val"  # the split that evaluation, and pictures of a data set, use
     limit: int | None = None  # at most so many images of each split
+    views: int = 1  # a training image is seen as it is and as so many − 1 crops, some mirrored
     min_count: int = 5  # a word needs to occur so often in training captions to be learnt
     cache: str = "cache"  # features of frozen encoders are kept under this folder
     workers: int = 0  # processes that load images; 0 loads in the training process
@@ -51,6 +52,7 @@ class DataOptions:
     def __post_init__(self) -> None:
         _one_of("data.kind", self.kind, ("shapes", "flickr8k", "karpathy", "coco", "csv"))
         _at_least("data.limit", self.limit, 1)
+        _at_least("data.views", self.views, 1)
         _at_least("data.min_count", self.min_count, 1)
         _at_least("data.workers", self.workers, 0)
         if self.kind in ("flickr8k", "coco") and self.root is None:

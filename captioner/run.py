@@ -103,9 +103,14 @@ def _build_trainer(
     with accelerator.main_process_first():  # the others then find the features cached
         sources = {
             split: build_source(
-                options.data, options.encoder, model.encoder, records[split], accelerator.device
+                options.data,
+                options.encoder,
+                model.encoder,
+                records[split],
+                accelerator.device,
+                views,
             )
-            for split in ("train", "val")
+            for split, views in (("train", options.data.views), ("val", 1))
         }
     images = CaptionedImages(
         records["train"], vocabulary, sources["train"], options.training.captions_together
@@ -117,6 +122,7 @@ def _build_trainer(
         options.training.accumulation,
         accelerator.process_index,
         accelerator.num_processes,
+        options.data.views,
     )
     validation = Validation(
         model, records["val"], vocabulary, sources["val"], options.search, accelerator

@@ -16,6 +16,7 @@ from tiny import SIDE, scenes, write_picture
 from torch.utils.data import DataLoader
 
 from captioner.data import features
+from captioner.data.augmentation import view_of
 from captioner.data.features import FeatureCache, cache_features, cache_key
 from captioner.data.images import ImageError, Transform, open_image
 from captioner.data.loader import CaptionedImages, ImageSource
@@ -86,7 +87,7 @@ def cache(encoder: Encoder, records: list[Record], root: Path, **options: int) -
 
 
 def stacked(cached: FeatureCache, records: list[Record]) -> torch.Tensor:
-    return torch.stack([cached[record] for record in records])
+    return torch.stack([cached(record) for record in records])
 
 
 def key(encoder: Encoder, records: list[Record], size: int = SIDE, fit: str = "squash") -> str:
@@ -114,6 +115,19 @@ def test_a_trunk_with_batch_statistics_uses_them_and_leaves_them(records, root: 
     with torch.no_grad():
         direct = encoder.eval()(pixels)
     torch.testing.assert_close(cached.float(), direct, rtol=2**-10, atol=1e-6)
+
+
+def test_each_view_of_an_image_is_kept_and_views_make_another_cache(records, root, watched):
+    encoder, batches = watched()
+    cached = cache(encoder, records, root, views=3)
+    assert sum(batches) == 3 * len(records)
+    record = records[4]
+    for view in range(3):
+        pixels = TRANSFORM(view_of(open_image(record.image), record.image_id, view))
+        with torch.no_grad():
+            direct = encoder(pixels[None])[0]
+        torch.testing.assert_close(cached(record, view).float(), direct, rtol=2**-10, atol=1e-6)
+    assert cache(encoder, records, root).folder != cached.folder
 
 
 def test_what_is_cached_is_not_computed_again(records, root: Path, watched):
@@ -278,16 +292,16 @@ def test_a_cache_is_mapped_late_and_travels_to_workers_without_its_array(
     monkeypatch.setattr(np, "load", lambda *a, **k: loads.append(k) or real(*a, **k))
     cached = cache(watched().encoder, records, root)
     assert loads == []
-    row = cached[records[3]]
+    row = cached(records[3])
     copy = pickle.loads(pickle.dumps(cached))
     assert loads == [{"mmap_mode": "r"}]
     assert len(pickle.dumps(cached)) < 5000 < (cached.folder / "features.npy").stat().st_size
-    assert torch.equal(copy[records[3]], row) and len(loads) == 2
+    assert torch.equal(copy(records[3]), row) and len(loads) == 2
 
 
 def test_loader_workers_read_what_the_main_process_reads(records, root, watched, whole):
     cached = cache(watched().encoder, records, root)
-    cached[records[0]]  # mapped here before the worker starts
+    cached(records[0])  # mapped here before the worker starts
     source = ImageSource(TRANSFORM, cached)
     images = CaptionedImages(records, Vocabulary(["a", "dot"]), source)
     loader = DataLoader(images, batch_size=None, num_workers=1)
@@ -296,6 +310,6 @@ def test_loader_workers_read_what_the_main_process_reads(records, root, watched,
 
 def test_a_row_is_a_copy_that_may_be_written_to(records, root, watched):
     cached = cache(watched().encoder, records, root)
-    row = cached[records[0]]
+    row = cached(records[0])
     row.zero_()
-    assert cached[records[0]].any()
+    assert cached(records[0]).any()

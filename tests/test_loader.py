@@ -88,6 +88,18 @@ def test_an_epoch_goes_on_from_any_update(first: int, accumulation: int):
     assert len(batches) == len(whole) - first * accumulation
 
 
+def test_each_image_comes_in_a_random_one_of_its_views():
+    count, views = len(LENGTHS), 4
+    plain = list(EpochBatches(LENGTHS, 16, seed=1))
+    epochs = [list(EpochBatches(LENGTHS, 16, seed=1, views=views).at(n)) for n in range(2)]
+    assert [[index % count for index in batch] for batch in epochs[0]] == plain
+    seen = [{i % count: i // count for batch in epoch for i in batch} for epoch in epochs]
+    assert set(seen[0].values()) == set(range(views))
+    assert 0.6 * count < sum(seen[0][i] != seen[1][i] for i in range(count)) < 0.9 * count
+    resumed = EpochBatches(LENGTHS, 16, seed=1, views=views).at(0, 5)
+    assert list(resumed) == epochs[0][5:]
+
+
 def test_buckets_of_like_lengths_save_padding():
     def padding(batches: list[list[int]]) -> int:
         return sum(int((LENGTHS[batch].max() - LENGTHS[batch]).sum()) for batch in batches)
@@ -135,7 +147,7 @@ def captioned(counts: list[list[int]]) -> CaptionedImages:
         Record(str(i), Path(f"{i}.jpg"), [" ".join(["dog"] * n) for n in lengths], "train")
         for i, lengths in enumerate(counts)
     ]
-    return CaptionedImages(records, Vocabulary(["dog"]), lambda record: picture(0))
+    return CaptionedImages(records, Vocabulary(["dog"]), lambda record, view: picture(0))
 
 
 def test_the_longest_caption_stands_first_so_that_no_column_of_the_mask_grows():
@@ -148,9 +160,24 @@ def test_the_longest_caption_stands_first_so_that_no_column_of_the_mask_grows():
     assert images.lengths == mask.sum(-1).max(1).values.tolist()
 
 
+def test_an_index_tells_item_and_view():
+    records = [Record(name, Path(name), ["dog"], "train") for name in "abc"]
+    images = CaptionedImages(
+        records, Vocabulary(["dog"]), lambda record, view: (record.image_id, view)
+    )
+    assert [images[i][0] for i in (1, 5, 8)] == [("b", 0), ("c", 1), ("c", 2)]
+
+
+def test_a_drawn_picture_is_kept_and_its_views_are_not_mixed_up_with_it():
+    source, (record, *_) = ImageSource(Transform(SIDE, "squash")), scenes()
+    plain, varied = source(record), source(record, 1)
+    assert not torch.equal(plain, varied)
+    assert torch.equal(source(record), plain) and torch.equal(source(record, 1), varied)
+
+
 def test_captions_are_encoded_and_end():
     record = Record("1", Path("1.jpg"), ["A dog.", "a dog and a CAT"], "train")
-    images = CaptionedImages([record], Vocabulary(["a", "dog"]), lambda record: picture(0))
+    images = CaptionedImages([record], Vocabulary(["a", "dog"]), lambda record, view: picture(0))
     assert images[0][1] == [[4, 5, UNKNOWN, 4, UNKNOWN, END], [4, 5, END]]
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from captioner.data.augmentation import view_of
 from captioner.data.images import Transform, open_image
 from captioner.data.records import Record
 from captioner.files import write_atomically
@@ -21,7 +22,7 @@ Progress = Callable[[Iterable, str, int], Iterable]
 
 
 class FeatureCache:
-    """Annotations of many images: `cache[record]` is an fp16 tensor (L, D).
+    """Annotations of many images: `cache(record, view)` is an fp16 tensor (L, D).
 
     The file is mapped lazily, so that each loader worker maps its own, and only rows that are
     asked for are read.
@@ -33,22 +34,25 @@ class FeatureCache:
         self._rows = {image_id: row for row, image_id in enumerate(self.info["images"])}
         self._array: np.ndarray | None = None
 
-    def __getitem__(self, record: Record) -> Tensor:
+    def __call__(self, record: Record, view: int = 0) -> Tensor:
         if self._array is None:
             self._array = np.load(self.folder / "features.npy", mmap_mode="r")
-        return torch.from_numpy(np.array(self._array[self._rows[record.image_id]]))
+        row = view * len(self._rows) + self._rows[record.image_id]
+        return torch.from_numpy(np.array(self._array[row]))
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_array": None}  # a worker maps the file itself
 
 
-def cache_key(encoder: nn.Module, transform: Transform, records: Sequence[Record]) -> str:
-    """A hash of everything the features depend on: trunk, weights, geometry and image files.
+def cache_key(
+    encoder: nn.Module, transform: Transform, records: Sequence[Record], views: int = 1
+) -> str:
+    """A hash of everything the features depend on: trunk, weights, geometry, views, image files.
 
     A file counts by its path, size and time of change.
     """
     digest = hashlib.sha256()
-    digest.update(repr((encoder.trunk, transform.size, transform.fit)).encode())
+    digest.update(repr((encoder.trunk, transform.size, transform.fit, views)).encode())
     for name, tensor in encoder.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -71,18 +75,20 @@ def cache_features(
     device: torch.device,
     batch: int = 32,
     workers: int = 0,
+    views: int = 1,
 ) -> FeatureCache:
     """The features of all records' images, computed only where `root` does not hold them yet.
 
-    `encoder` is an `Encoder`, with its grid and annotation size. Features are written under a
-    temporary name and renamed when whole; after an interruption the next call goes on behind the
-    last finished batch. Raises ValueError when the disk is too small, and ImageError for an image
-    that can't be read.
+    `encoder` is an `Encoder`, with its grid and annotation size. Of each image so many `views` are
+    kept, as `view_of` makes them: first all images as they are, then all in view 1, … Features are
+    written under a temporary name and renamed when whole; after an interruption the next call goes
+    on behind the last finished batch. Raises ValueError when the disk is too small, and ImageError
+    for an image that can't be read.
     """
-    folder = Path(root) / cache_key(encoder, transform, records)
+    folder = Path(root) / cache_key(encoder, transform, records, views)
     if (folder / "index.json").exists():
         return FeatureCache(folder)
-    shape = (len(records), encoder.grid.height * encoder.grid.width, encoder.annotation)
+    shape = (views * len(records), encoder.grid.height * encoder.grid.width, encoder.annotation)
     partial, done_file = folder / "features.npy.partial", folder / "done"
     done = int(done_file.read_text()) if done_file.exists() and partial.exists() else 0
     if not done:
@@ -92,7 +98,7 @@ def cache_features(
         partial, mode="r+" if done else "w+", dtype=np.float16, shape=None if done else shape
     )
     images = DataLoader(
-        _Pixels(records[done:], transform),
+        _Pixels(records, transform, range(done, shape[0])),
         batch,
         num_workers=workers,
         generator=torch.Generator(),  # a run that finds all cached must draw the same dropout
@@ -114,17 +120,18 @@ def cache_features(
 
 
 class _Pixels:
-    """The pixels of records' images, for a DataLoader."""
+    """The pixels for some rows of the features, for a DataLoader."""
 
-    def __init__(self, records: Sequence[Record], transform: Transform):
-        self.records = records
-        self.transform = transform
+    def __init__(self, records: Sequence[Record], transform: Transform, rows: range):
+        self.records, self.transform, self.rows = records, transform, rows
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.transform(open_image(self.records[index].image))
+        view, number = divmod(self.rows[index], len(self.records))
+        record = self.records[number]
+        return self.transform(view_of(open_image(record.image), record.image_id, view))
 
 
 def _require_space(root: Path, needed: int) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from captioner.data.augmentation import view_of
 from captioner.data.features import FeatureCache
 from captioner.data.images import Transform, open_image
 from captioner.data.records import Record
@@ -51,11 +52,12 @@ class ImageSource:
         self.cache = cache
         self._drawn: dict[str, Tensor] = {}  # what is drawn, and not read, is drawn once
 
-    def __call__(self, record: Record) -> Tensor:
+    def __call__(self, record: Record, view: int = 0) -> Tensor:
+        """The record's image in one of its views, as `view_of` numbers them."""
         if self.cache is not None:
-            return self.cache[record]
-        if isinstance(record.image, Path):
-            return self.transform(open_image(record.image))
+            return self.cache(record, view)
+        if view or isinstance(record.image, Path):
+            return self.transform(view_of(open_image(record.image), record.image_id, view))
         if record.image_id not in self._drawn:
             self._drawn[record.image_id] = self.transform(open_image(record.image))
         return self._drawn[record.image_id]
@@ -64,8 +66,9 @@ class ImageSource:
 class CaptionedImages:
     """Records as a PyTorch data set: an item is an image with its encoded captions.
 
-    `together` makes several items of an image, with at most so many captions each. The image is
-    then encoded once per item: slower per caption, but an update sees more different images.
+    An index beyond the items, index + view × items, means an item in another view. `together` makes
+    several items of an image, with at most so many captions each. The image is then encoded once
+    per item: slower per caption, but an update sees more different images.
     """
 
     def __init__(
@@ -93,7 +96,8 @@ class CaptionedImages:
         return len(self.captions)
 
     def __getitem__(self, index: int) -> tuple[Tensor, list[list[int]]]:
-        return self.source(self.records[index]), self.captions[index]
+        view, item = divmod(index, len(self))
+        return self.source(self.records[item], view), self.captions[item]
 
 
 def collate(items: Sequence[tuple[Tensor, list[list[int]]]]) -> Batch:
@@ -112,10 +116,10 @@ def collate(items: Sequence[tuple[Tensor, list[list[int]]]]) -> Batch:
 class EpochBatches(Sampler[list[int]]):
     """Which images form which batch: a function of seed, epoch and position, of nothing else.
 
-    Every image comes once per epoch. Images are shuffled, sorted by their captions' lengths within
-    pools of `POOL` batches, and cut into `updates` nearly equal parts, in shuffled order. Of each
-    part, `pieces` shares are made, one for each process and accumulation step; this sampler yields
-    those of process `rank`.
+    Every image comes once per epoch, in a random one of its `views`. Images are shuffled, sorted by
+    their captions' lengths within pools of `POOL` batches, and cut into `updates` nearly equal
+    parts, in shuffled order. Of each part, `pieces` shares are made, one for each process and
+    accumulation step; this sampler yields those of process `rank`.
     """
 
     def __init__(
@@ -126,16 +130,14 @@ class EpochBatches(Sampler[list[int]]):
         accumulation: int = 1,
         rank: int = 0,
         processes: int = 1,
+        views: int = 1,
     ):
         """lengths: as in `CaptionedImages`. images: of an update, over all processes."""
         self.lengths = np.asarray(lengths)
         self.updates = max(1, -(-len(lengths) // images))
-        self.seed, self.accumulation, self.rank, self.processes = (
-            seed,
-            accumulation,
-            rank,
-            processes,
-        )
+        self.seed, self.accumulation = seed, accumulation
+        self.rank, self.processes = rank, processes
+        self.views = views
         pieces = accumulation * processes
         if len(lengths) // self.updates < pieces:
             raise ValueError(
@@ -159,10 +161,12 @@ class EpochBatches(Sampler[list[int]]):
         pools = np.array_split(order, max(1, self.updates // POOL))
         order = np.concatenate([pool[self.lengths[pool].argsort(kind="stable")] for pool in pools])
         updates = np.array_split(order, self.updates)
-        for update in random.permutation(self.updates)[self.first :]:
+        schedule = random.permutation(self.updates)[self.first :]
+        views = random.integers(self.views, size=len(order)) * len(order)
+        for update in schedule:
             pieces = np.array_split(updates[update], self.accumulation * self.processes)
             for piece in pieces[self.rank :: self.processes]:
-                yield piece.tolist()
+                yield (piece + views[piece]).tolist()
 
 
 def training_loader(
