@@ -108,9 +108,9 @@ def _sample_groups(rng: random.Random, count: int, novel: bool) -> list[Group]:
     names = rng.sample(SEEN, count)
     if novel:
         names[rng.randrange(count)] = rng.choice(HELD_OUT)
-    members = rng.choices((1, 2, 3), weights=(6, 2, 1), k=count)
+    members = rng.choices((1, 2, 3), weights=(2, 1, 1), k=count)
     while sum(members) > MAX_OBJECTS:
-        members = rng.choices((1, 2, 3), weights=(6, 2, 1), k=count)
+        members = rng.choices((1, 2, 3), weights=(2, 1, 1), k=count)
     return [_sample_group(rng, *name, number) for name, number in zip(names, members, strict=True)]
 
 

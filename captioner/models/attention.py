@@ -46,6 +46,7 @@ class SoftAttention(nn.Module):
         self.key = nn.Linear(annotation, attention, bias=False)  # W_a
         self.query = nn.Linear(hidden, attention)  # W_h, b
         self.score = nn.Linear(attention, 1, bias=False)  # v
+        nn.init.normal_(self.score.weight, std=2 * attention**-0.5)  # so that α differs at once
         self.nonlinearity = NONLINEARITIES[nonlinearity]
 
     def remember(self, annotations: Tensor) -> Memory:
