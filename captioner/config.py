@@ -231,6 +231,19 @@ class SplitOptions:
 
 
 @dataclass
+class MetricOptions:
+    """How captions are scored."""
+
+    tokenizer: str = "words"  # words | ptb (Penn Treebank's, as COCO's evaluation has; needs Java)
+    java: bool = False  # METEOR and SPICE too, where Java and pycocoevalcap are there
+    time_limit: float = 600  # seconds that each Java program may take
+
+    def __post_init__(self) -> None:
+        _one_of("metrics.tokenizer", self.tokenizer, ("words", "ptb"))
+        _at_least("metrics.time_limit", self.time_limit, 1)
+
+
+@dataclass
 class EvaluateOptions:
     """scripts/evaluate.py."""
 
@@ -240,6 +253,7 @@ class EvaluateOptions:
     debug: bool = False
     data: SplitOptions = field(default_factory=SplitOptions)
     search: SearchOptions = field(default_factory=SearchOptions)
+    metrics: MetricOptions = field(default_factory=MetricOptions)
 
     def __post_init__(self) -> None:
         _given("checkpoint", self.checkpoint, "a checkpoint's folder, e.g. runs/x/checkpoints/best")

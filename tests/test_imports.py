@@ -21,7 +21,7 @@ FLOORS = [
     ["captioner", "config", "files", "progress", "vocabulary", "data", "data.records"],
     ["data.*", "models", "models.*", "losses", "metrics", "metrics.*", "averaging"],
     ["search", "checkpoint", "logs", "visualize", "visualize.*"],
-    ["build", "training", "evaluation", "validation", "report"],
+    ["build", "training", "scoring", "evaluation", "validation", "comparison", "report"],
     ["captioner.captioner"],
     ["pictures", "run", "demo", "cli"],
 ]
