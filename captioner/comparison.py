@@ -109,7 +109,7 @@ def _find_entry(text: str, split: str) -> Entry:
     if not equals or Path(text).exists():  # the folder of a sweep's job has an = in its name
         name, path = "", text
     inside = ("captions.json", f"evaluation/{split}-captions.json")
-    places = [Path(path), *(Path(path, name) for name in inside)]
+    places = [Path(path), *(Path(path, each) for each in inside)]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         raise ValueError(f"captions={text}: no such file, nor a folder with {' or '.join(inside)}")
@@ -133,8 +133,8 @@ def _read_run(file: Path) -> Run | None:
     for folder in file.absolute().parents:
         log, options = folder / "log.jsonl", folder / "config.yaml"
         if log.is_file() and options.is_file():
-            lines = log.read_text(encoding="utf-8").splitlines()
-            seconds = json.loads(lines[-1])["seconds"] if lines else 0.0
+            whole = log.read_text(encoding="utf-8").split("\n")[:-1]  # not one being written
+            seconds = json.loads(whole[-1])["seconds"] if whole else 0.0
             return Run(folder, seconds, dict(_flat(OmegaConf.load(options))))
     return None
 

@@ -69,6 +69,11 @@ def score(
     return Scores(metrics, {**diversity(hypotheses), **named}, skipped)
 
 
+def check_tokenizer(options: MetricOptions) -> None:
+    """Raises ValueError where the tokenizer can't be had, before captions are decoded for it."""
+    _tokenized(["a"], options)
+
+
 def _tokenized(texts: Iterable[str], options: MetricOptions) -> list[Words]:
     if options.tokenizer == "ptb":
         return ptb_words(list(texts), options.time_limit)

@@ -18,7 +18,9 @@ def main(options: EvaluateOptions) -> None:
         report_skipped,
         write_evaluation,
     )
+    from captioner.scoring import check_tokenizer
 
+    check_tokenizer(options.metrics)
     checkpoint = open_checkpoint(options.checkpoint)
     device = build_device(options.device)
     model = restore_model(checkpoint, device)

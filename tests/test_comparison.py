@@ -48,7 +48,8 @@ def write(path: str, captions: list[str], **reported: float | str) -> None:
 def write_run(path: str, captions: list[str], seconds: float, beta: str) -> None:
     write(f"{path}/evaluation/val-captions.json", captions)
     lines = [{"step": 1, "seconds": 1.0}, {"step": 2, "seconds": seconds}]
-    Path(path, "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    whole = "".join(json.dumps(line) + "\n" for line in lines)
+    Path(path, "log.jsonl").write_text(whole + '{"step": 3, "sec')
     options = f"name: {path}\ndata:\n  cache: {path}\n  limit: null\ndecoder:\n  beta: {beta}\n"
     Path(path, "config.yaml").write_text(options)
 

@@ -36,10 +36,10 @@ def test_captions_without_words_have_no_diversity():
 
 
 def test_novel_is_what_no_training_caption_says():
-    training = [["a", "dog", "runs"], ["a", "dog"], ["a", "cat", "sits"]]
-    assert estimates([novelty(CAPTIONS, training)]) == {"novel-captions": 50}
+    training = [["a", "dog", "runs"], ["a", "dog"], ["a", "cat", "sits"], []]
+    assert estimates([novelty(CAPTIONS, training)]) == {"novel-captions": 25}
     result = with_intervals([novelty(CAPTIONS * 50, iter(training))])
-    assert 40 < result["novel-captions-low"] < 50 < result["novel-captions-high"] < 60
+    assert 15 < result["novel-captions-low"] < 25 < result["novel-captions-high"] < 35
 
 
 def test_nothing_is_refused():

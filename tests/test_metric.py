@@ -7,6 +7,7 @@ import pytest
 from helpers import sentences
 
 from captioner.metrics.bleu import bleu
+from captioner.metrics.bootstrap import resample
 from captioner.metrics.cider import cider
 from captioner.metrics.metric import Metric, estimates, mean, resampled, with_intervals
 from captioner.metrics.rouge import rouge_l
@@ -41,11 +42,13 @@ def test_resamples_are_the_same_for_all_metrics_of_as_many_images():
     other = resampled([mean("c", values + 1)])
     assert (one["a"] == one["b"]).all()
     assert other["c"] - one["a"] == pytest.approx(np.ones(1000))
+    assert one["a"] == pytest.approx(resample(lambda counts: counts @ values / 50, 50))
 
 
 def test_a_mean_is_over_what_the_images_hold():
-    metric = mean("hit", np.array([3.0, 0.0, 0.0]), np.array([4, 0, 2]))
+    metric = mean("hit", np.array([2.0, 0.0, 0.5]), np.array([4, 0, 1]))
     assert estimates([metric]) == {"hit": 0.5}
+    assert metric.score(np.array([0, 3, 1]) @ metric.rows) == [0.5]
     assert metric.score(np.array([0, 5, 0]) @ metric.rows) == [0]  # images that hold nothing
 
 

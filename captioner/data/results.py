@@ -23,7 +23,7 @@ def read_results(file: Path, records: Sequence[Record]) -> list[str]:
     places, captions = _places(records), {}
     strangers, again = [], []
     for image_id, caption in _entries(file):
-        place = places.get(image_id, places.get(_number(image_id)))
+        place = places.get(image_id)
         if place is None:
             strangers.append(image_id)
         elif place in captions:
@@ -61,13 +61,10 @@ def _places(records: Sequence[Record]) -> dict[str, int]:
             names += [record.image.name, record.image.stem]
         for name in names:
             meant[name].add(place)
-            meant[_number(name)].add(place)
+            if name.isdecimal():
+                meant[str(int(name))].add(place)
     unambiguous = {name: next(iter(those)) for name, those in meant.items() if len(those) == 1}
     return unambiguous | {record.image_id: place for place, record in enumerate(records)}
-
-
-def _number(name: str) -> str:
-    return (name.lstrip("0") or "0") if name.isdecimal() else name
 
 
 def _list(images: Iterable[str]) -> str:

@@ -65,7 +65,7 @@ class CiderD:
         squares = [0.0] * ORDER
         for gram, weight in weights.items():
             squares[len(gram) - 1] += weight**2
-        return _Vector(weights, [math.sqrt(square) for square in squares], max(0, len(words) - 1))
+        return _Vector(weights, [math.sqrt(square) for square in squares], len(words))
 
 
 class _Vector(NamedTuple):
@@ -73,7 +73,7 @@ class _Vector(NamedTuple):
 
     weights: dict[tuple[str, ...], float]  # n-gram → tf-idf
     norms: list[float]  # of each order
-    length: int  # in pairs of words, as in the authors' code: of no or one word it is 0
+    length: int  # words
 
 
 def _ngrams(words: Words) -> Counter[tuple[str, ...]]:

@@ -142,7 +142,7 @@ def _run(what: str, folder: Path, arguments: Sequence[str], text: str, time_limi
     """What `java arguments` prints, given a text on standard input."""
     try:
         done = subprocess.run(
-            ["java", "-Dfile.encoding=UTF-8", *arguments],
+            ["java", *arguments],
             cwd=folder,
             input=text,
             capture_output=True,

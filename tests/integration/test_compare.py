@@ -73,6 +73,7 @@ def test_evaluate_without_java_says_what_it_skips(trained, run, tmp_path, monkey
     assert "skipped: METEOR: needs Java" in done.err and "skipped: SPICE: needs Java" in done.err
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert "cider" in metrics and "meteor" not in metrics
+    monkeypatch.setattr("captioner.evaluation.decode", lambda *_, **__: pytest.fail("decoded"))
     done = run("evaluate", checkpoint, "metrics.tokenizer=ptb")
     assert "PTB tokens: needs Java" in done.mistake
 
