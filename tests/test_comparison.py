@@ -172,7 +172,7 @@ def test_what_all_report_of_these_images_is_taken_over():
     same = {"images": 80, "tokenizer": tokenizer, "width": 3}
     looks = {"pointing": 60.0, "pointing-low": 55.0, "pointing-high": 65.0}
     write("a/captions.json", GOOD, **same, **looks, cider=-1.0, entropy=1.5)
-    write("b/captions.json", FAIR, **same, **{**looks, "pointing": 61.0})
+    write("b/captions.json", FAIR, **same, **{**looks, "pointing": 61.0}, cider=-1.0)
     a, b = compared("a", "b").cells
     assert a["pointing"] == ((60, 55, 65), None, None)
     assert b["pointing"].score.value == 61

@@ -85,6 +85,7 @@ def test_evaluate_without_java_says_what_it_skips(trained, run, tmp_path, monkey
         ("captions=[nowhere]", "captions=nowhere: no such file"),
         ("captions=[FILE]", r"no caption of shapes-val-00001, .*no such image: 7"),
         ("captions=[FILE] data.split=dev", "no split 'dev'"),
+        ("captions=[FILE] data=shapes", "data=shapes is a recipe .* say data.kind=shapes"),
         ("captions=[FILE] data=flickr8k", "data=flickr8k needs data.root"),
         ("captions=FILE", "captions=.*captions.json: .*list"),
         ("captions=[FILE] metrics.tokenizer=bert", "metrics.tokenizer is 'bert'.* words, ptb"),
