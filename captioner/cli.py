@@ -93,6 +93,9 @@ def explain(error: Exception, schema: type) -> str:
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return f"no {group} {choice!r}; choose one of {', '.join(error.options)}"
+    recipe = re.match(r"In '(\w+)/(\w+)': ConfigKeyError", text)
+    if recipe:  # such as data=shapes, which sets the decoder's sizes too
+        return f"{recipe[1]}={recipe[2]} is a recipe for training; say {recipe[1]}.kind={recipe[2]}"
     override = re.match(r"Could not override '([^']+)'", text)
     if override:
         key = override[1].lstrip("+~")

@@ -1,5 +1,7 @@
 """Every option there is, with its default, its meaning and its checks.
 
+It is over 300 lines because every option stands here, and none anywhere else.
+
 YAML files in conf/ override these defaults; `build.py` turns them into objects. Nothing else in
 the library sees an option.
 """
@@ -25,7 +27,7 @@ def _fraction(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value}; it must be at least 0 and below 1")
 
 
-def _given(name: str, value: str, what: str) -> None:
+def _given(name: str, value: str | list[str], what: str) -> None:
     if not value:
         raise ValueError(f"{name}= is missing; give it {what}")
 
@@ -233,6 +235,19 @@ class SplitOptions:
 
 
 @dataclass
+class MetricOptions:
+    """How captions are scored."""
+
+    tokenizer: str = "words"  # words | ptb (Penn Treebank's, as COCO's evaluation has; needs Java)
+    java: bool = False  # METEOR and SPICE too, where Java and pycocoevalcap are there
+    time_limit: float = 600  # seconds that each Java program may take
+
+    def __post_init__(self) -> None:
+        _one_of("metrics.tokenizer", self.tokenizer, ("words", "ptb"))
+        _at_least("metrics.time_limit", self.time_limit, 1)
+
+
+@dataclass
 class EvaluateOptions:
     """scripts/evaluate.py."""
 
@@ -242,9 +257,26 @@ class EvaluateOptions:
     debug: bool = False
     data: SplitOptions = field(default_factory=SplitOptions)
     search: SearchOptions = field(default_factory=SearchOptions)
+    metrics: MetricOptions = field(default_factory=MetricOptions)
 
     def __post_init__(self) -> None:
         _given("checkpoint", self.checkpoint, "a checkpoint's folder, e.g. runs/x/checkpoints/best")
+
+
+@dataclass
+class CompareOptions:
+    """scripts/compare.py."""
+
+    # Files of COCO results, or folders of evaluate.py or train.py; name=path gives one a name. The
+    # others are compared with the first.
+    captions: list[str] = field(default_factory=list)
+    out: str = "outputs/comparison"  # folder for comparison.md, .csv and .png
+    debug: bool = False
+    data: DataOptions = field(default_factory=DataOptions)  # whose references of data.split
+    metrics: MetricOptions = field(default_factory=MetricOptions)
+
+    def __post_init__(self) -> None:
+        _given("captions", self.captions, "a list, e.g. captions=[a/captions.json,runs/b]")
 
 
 @dataclass

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from captioner.config import SearchOptions
+from captioner.config import MetricOptions, SearchOptions
 from captioner.data.loader import ImageSource
 from captioner.data.records import Record
 from captioner.data.shapes import Scene
-from captioner.metrics.bleu import corpus_bleu
-from captioner.metrics.bootstrap import interval
 from captioner.metrics.grounding import entropy, mass_inside, pointing_hit
+from captioner.metrics.metric import Metric, mean
 from captioner.models.model import CaptioningModel
+from captioner.scoring import Facts, Scores, score
 from captioner.search import Hypothesis, search
-from captioner.vocabulary import TOKENIZER, Vocabulary, words
+from captioner.vocabulary import Vocabulary
 
 
 class Decoded(NamedTuple):
@@ -65,41 +66,51 @@ def decode(
 
 @dataclass
 class Evaluation:
-    """Scores of a split, as metrics.json has them, and its captions, as COCO results."""
+    """Scores of a split, and its captions, as COCO results."""
 
-    metrics: dict[str, float | int | str]
+    scores: Scores
     captions: list[dict[str, str]]
+
+    @cached_property
+    def metrics(self) -> Facts:
+        """What metrics.json holds: the scores with their intervals."""
+        return self.scores.with_intervals()
+
+
+def checks_attention(records: Sequence[Record]) -> bool:
+    """Whether `evaluate` has a use for traces: it is known where the objects are."""
+    return isinstance(records[0].image, Scene)
 
 
 def evaluate(
-    decoded: Iterable[Decoded], vocabulary: Vocabulary, grid: tuple[int, int], width: int
+    decoded: Iterable[Decoded],
+    vocabulary: Vocabulary,
+    grid: tuple[int, int],
+    width: int,
+    options: MetricOptions,
+    training: Iterable[str] = (),
 ) -> Evaluation:
-    """Scores the best hypothesis of each image against its raw references.
+    """Scores the best hypothesis of each image against its raw references, as `score` does.
 
-    Generated scenes are also checked for truth and, where hypotheses carry traces, for whether
-    attention was on the object being named. `grid` is (height, width) of the annotations.
-    Raises ValueError when there are no images.
+    Where hypotheses of generated scenes carry traces, attention is checked for whether it was on
+    the object being named. `grid` is (height, width) of the annotations; `training` are the
+    captions trained on.
+    Raises ValueError as `score` does.
     """
-    results, references, truths, looks = [], [], [], []
+    records, captions, looks = [], [], []
     for record, hypotheses in decoded:
         caption = vocabulary.decode(hypotheses[0].ids)
-        results.append({"image_id": record.image_id, "caption": " ".join(caption)})
-        references.append([words(reference) for reference in record.captions])
-        if isinstance(record.image, Scene):
-            reading = record.image.read(caption)
-            truths.append(reading.true)
-            looks += _looks(reading.mentions, hypotheses[0], grid)
-    captions = [result["caption"].split() for result in results]
-    metrics = {**corpus_bleu(captions, references), "tokenizer": TOKENIZER}
-    metrics |= {"images": len(results), "width": width}
-    metrics["words-per-caption"] = float(np.mean([len(caption) for caption in captions]))
-    if truths:
-        metrics |= _with_interval("true", 100 * np.array(truths, dtype=float))
-    if looks:
-        for i, name in enumerate(("pointing", "attention-inside")):
-            metrics |= _with_interval(name, 100 * np.array([look[i] for look in looks]))
-        metrics["attention-entropy"] = float(np.mean([look.entropy for look in looks]))
-    return Evaluation(metrics, results)
+        records.append(record)
+        captions.append(" ".join(caption))
+        looks.append(list(_looks(record, caption, hypotheses[0], grid)))
+    scores = score(captions, records, options, training)
+    scores.metrics += _grounding(looks)
+    scores.facts["width"] = width
+    results = [
+        {"image_id": record.image_id, "caption": caption}
+        for record, caption in zip(records, captions, strict=True)
+    ]
+    return Evaluation(scores, results)
 
 
 class Look(NamedTuple):
@@ -110,17 +121,23 @@ class Look(NamedTuple):
     entropy: float  # nats
 
 
-def _looks(mentions: Iterable, hypothesis: Hypothesis, grid: tuple[int, int]) -> Iterator[Look]:
-    if hypothesis.trace is None:
+def _looks(
+    record: Record, caption: Sequence[str], hypothesis: Hypothesis, grid: tuple[int, int]
+) -> Iterator[Look]:
+    if hypothesis.trace is None or not isinstance(record.image, Scene):
         return
     alphas = hypothesis.trace.alpha.reshape(-1, *grid).numpy()
-    for mention in mentions:
+    for mention in record.image.read(caption).mentions:
         alpha = alphas[mention.index]
         hit = pointing_hit(alpha, mention.boxes)
         yield Look(hit, mass_inside(alpha, mention.boxes), entropy(alpha))
 
 
-def _with_interval(name: str, values: np.ndarray) -> dict[str, float]:
-    """The mean of per-item values (M,), with its 95% bootstrap interval."""
-    low, high = interval(lambda counts: counts @ values / len(values), len(values))
-    return {name: float(values.mean()), f"{name}-low": float(low), f"{name}-high": float(high)}
+def _grounding(looks: Sequence[Sequence[Look]]) -> Iterator[Metric]:
+    """Means over the looks of all images."""
+    counts = np.array([len(several) for several in looks])
+    if counts.any():
+        kinds = {"pointing": (100, "hit"), "attention-inside": (100, "inside")}
+        for name, (unit, field) in {**kinds, "attention-entropy": (1, "entropy")}.items():
+            sums = [sum(getattr(look, field) for look in several) for several in looks]
+            yield mean(name, unit * np.array(sums), counts)

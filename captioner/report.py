@@ -27,6 +27,12 @@ def print_metrics(metrics: dict[str, float | int | str], title: str) -> None:
     Console().print(table)
 
 
+def report_skipped(skipped: list[str]) -> None:
+    """Says which metrics could not be had, and why."""
+    for line in skipped:
+        console.print(f"skipped: {line}", soft_wrap=True)
+
+
 def report_problems(collection: Collection, most: int = 5) -> None:
     """Names the first few things that a reader left out, and counts the others."""
     for problem in collection.problems[:most]:

@@ -125,7 +125,13 @@ def _build_trainer(
         options.data.views,
     )
     validation = Validation(
-        model, records["val"], vocabulary, sources["val"], options.search, accelerator
+        model,
+        records["val"],
+        vocabulary,
+        sources["val"],
+        options.search,
+        accelerator,
+        training=[caption for record in records["train"] for caption in record.captions],
     )
 
     def save(name: str, metrics: dict, state: TrainingState | None) -> None:

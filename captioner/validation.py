@@ -8,11 +8,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from captioner.config import SearchOptions
+from captioner.config import MetricOptions, SearchOptions
 from captioner.data.loader import CaptionedImages, EpochBatches, ImageSource, training_loader
 from captioner.data.records import Record
-from captioner.data.shapes import Scene
-from captioner.evaluation import Evaluation, decode, evaluate
+from captioner.evaluation import Evaluation, checks_attention, decode, evaluate
 from captioner.models.model import CaptioningModel
 from captioner.training import batch_loss
 from captioner.vocabulary import Vocabulary
@@ -31,9 +30,12 @@ class Validation:
         source: ImageSource,
         search: SearchOptions,
         accelerator: Accelerator,
+        training: Sequence[str] = (),
     ):
+        """training: the captions trained on, to tell what is novel."""
         self.model, self.records, self.vocabulary = model, records, vocabulary
         self.source, self.search, self.accelerator = source, search, accelerator
+        self.training = training
         images = CaptionedImages(records, vocabulary, source)
         self.loader = training_loader(images, EpochBatches(images.lengths, BATCH))
 
@@ -41,13 +43,19 @@ class Validation:
         """All of `evaluate`'s scores, the same on every process."""
         accelerator = self.accelerator
         mine = self.records[accelerator.process_index :: accelerator.num_processes]
-        traced = isinstance(self.records[0].image, Scene)  # to see whether it looked at the object
+        traced = checks_attention(self.records)
         decoded = list(decode(self.model, mine, self.source, self.search, trace=traced))
         if accelerator.num_processes > 1:
             order = {record.image_id: place for place, record in enumerate(self.records)}
             decoded = sorted(gather_object(decoded), key=lambda each: order[each.record.image_id])
-        grid = self.model.encoder.grid
-        return evaluate(decoded, self.vocabulary, grid[:2], self.search.width)
+        return evaluate(
+            decoded,
+            self.vocabulary,
+            self.model.encoder.grid[:2],
+            self.search.width,
+            MetricOptions(),
+            self.training,
+        )
 
     @torch.no_grad()
     def loss(self) -> float:
@@ -63,7 +71,7 @@ class Validation:
         """A log line's worth of scores: no intervals, and BLEU with its brevity penalty."""
         scores = {
             name: value
-            for name, value in self.evaluation().metrics.items()
-            if isinstance(value, float) and not name.endswith(("-low", "-high", "-no-bp"))
+            for name, value in self.evaluation().scores.estimates().items()
+            if isinstance(value, float) and not name.endswith("-no-bp")
         }
         return {"val_loss": self.loss(), **scores}

@@ -10,10 +10,17 @@ def main(options: EvaluateOptions) -> None:
 
     from captioner.build import build_collection, build_device, build_source, restore_model
     from captioner.checkpoint import open_checkpoint
-    from captioner.evaluation import decode, evaluate
+    from captioner.evaluation import checks_attention, decode, evaluate
     from captioner.progress import track
-    from captioner.report import print_metrics, report_problems, write_evaluation
+    from captioner.report import (
+        print_metrics,
+        report_problems,
+        report_skipped,
+        write_evaluation,
+    )
+    from captioner.scoring import check_tokenizer
 
+    check_tokenizer(options.metrics)
     checkpoint = open_checkpoint(options.checkpoint)
     device = build_device(options.device)
     model = restore_model(checkpoint, device)
@@ -22,16 +29,19 @@ def main(options: EvaluateOptions) -> None:
     report_problems(collection)
     records = collection.split(data.split, data.limit)
     source = build_source(data, checkpoint.options.encoder, model.encoder, records, device)
-    decoded = decode(model, records, source, options.search, workers=data.workers, trace=True)
-    grid = model.encoder.grid
+    traced = checks_attention(records)
+    decoded = decode(model, records, source, options.search, workers=data.workers, trace=traced)
     evaluation = evaluate(
         track(decoded, "captions", len(records)),
         checkpoint.vocabulary,
-        (grid.height, grid.width),
+        model.encoder.grid[:2],
         options.search.width,
+        options.metrics,
+        collection.captions("train", checkpoint.options.data.limit),
     )
     out = Path(options.out)
     write_evaluation(evaluation, out / "metrics.json", out / "captions.json")
+    report_skipped(evaluation.scores.skipped)
     print_metrics(evaluation.metrics, f"{data.split} split")
     print(f"written: {out / 'metrics.json'}, {out / 'captions.json'}")
 

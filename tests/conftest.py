@@ -40,3 +40,16 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs {SHARED}, which is not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def flickr8k_captions() -> list[list[str]]:
+    """The five raw captions of each of Flickr8k's 1,000 dev images."""
+    folder = SHARED / "data" / "flickr8k"
+    if not folder.is_dir():
+        pytest.skip(f"needs {folder}, which is not here")
+    captions = {name: [] for name in (folder / "Flickr_8k.devImages.txt").read_text().split()}
+    for line in (folder / "Flickr8k.token.txt").read_text(encoding="utf-8").splitlines():
+        key, caption = line.split("\t")
+        captions.get(key.partition("#")[0], []).append(caption)
+    return list(captions.values())

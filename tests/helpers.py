@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -51,3 +52,26 @@ def with_biases(decoder: Decoder, biases: dict[int, float]) -> Decoder:
         for word, bias in biases.items():
             decoder.output.words.bias[word] = bias
     return decoder
+
+
+def sentences(seed: int, n: int) -> tuple[list[list[str]], list[list[list[str]]]]:
+    """Captions of 0 to 9 words out of six, and 1 to 5 references: all sorts of partial matches."""
+    generator = np.random.default_rng(seed)
+
+    def sentence(shortest: int) -> list[str]:
+        return list(generator.choice(list("abcdef"), generator.integers(shortest, 10)))
+
+    hypotheses = [sentence(0) for _ in range(n)]
+    references = [[sentence(1) for _ in range(generator.integers(1, 6))] for _ in range(n)]
+    return hypotheses, references
+
+
+def as_coco(
+    hypotheses: list[list[str]], references: list[list[list[str]]]
+) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+    """References and hypotheses as pycocoevalcap's scorers take them."""
+    join = " ".join
+    return (
+        {i: [join(words) for words in several] for i, several in enumerate(references)},
+        {i: [join(words)] for i, words in enumerate(hypotheses)},
+    )

@@ -10,11 +10,13 @@ from omegaconf import OmegaConf
 from captioner.checkpoint import load_options, save_options
 from captioner.config import (
     CaptionOptions,
+    CompareOptions,
     DataOptions,
     DecoderOptions,
     EncoderOptions,
     EvaluateOptions,
     LossOptions,
+    MetricOptions,
     SearchOptions,
     SplitOptions,
     TrainingOptions,
@@ -46,6 +48,9 @@ from captioner.data.shapes import SPLITS
         (DecoderOptions, {"dropout": 1.0}, "decoder.dropout is 1.0; .* at least 0 and below 1"),
         (DecoderOptions, {"beta": "matrix"}, "decoder.beta is 'matrix'.* scalar, vector, none"),
         (DecoderOptions, {"attention_nonlinearity": "gelu"}, "decoder.attention_nonlinearity"),
+        (MetricOptions, {"tokenizer": "bert"}, "metrics.tokenizer is 'bert'.* words, ptb"),
+        (MetricOptions, {"time_limit": 0}, "metrics.time_limit is 0; it must be at least 1"),
+        (CompareOptions, {}, r"captions= is missing; give it a list, e.g. captions=\["),
         (LossOptions, {"per": "batch"}, "loss.per is 'batch'.* caption, word"),
         (LossOptions, {"penalty": -0.1}, "loss.penalty"),
         (LossOptions, {"label_smoothing": 1.5}, "loss.label_smoothing"),
@@ -80,7 +85,7 @@ def test_a_value_that_cannot_be_is_named(options: type, given: dict, message: st
 
 
 @pytest.mark.parametrize(
-    "options", [TrainOptions, EvaluateOptions, CaptionOptions, VisualizeOptions]
+    "options", [TrainOptions, EvaluateOptions, CompareOptions, CaptionOptions, VisualizeOptions]
 )
 def test_hydra_takes_every_option(options: type):
     structured = OmegaConf.structured(options)

@@ -11,12 +11,13 @@ import pytest
 import torch
 from tiny import SIDE, build_tiny, scenes
 
-from captioner.config import SearchOptions
+from captioner.config import MetricOptions, SearchOptions
 from captioner.data.images import Transform
 from captioner.data.loader import ImageSource
 from captioner.data.records import Record
-from captioner.evaluation import Decoded, Evaluation, decode, evaluate
-from captioner.metrics.bleu import corpus_bleu
+from captioner.evaluation import Decoded, Evaluation, checks_attention, decode, evaluate
+from captioner.metrics.bleu import bleu
+from captioner.metrics.metric import with_intervals
 from captioner.models.decoder import Trace
 from captioner.search import Hypothesis
 from captioner.vocabulary import TOKENIZER, Vocabulary, words
@@ -37,15 +38,17 @@ def decoded(record: Record, text: str, *worse: str) -> Decoded:
 
 
 def scored(items: list[Decoded], vocabulary: Vocabulary = VOCABULARY) -> Evaluation:
-    return evaluate(items, vocabulary, GRID, width=3)
+    return evaluate(items, vocabulary, GRID, 3, MetricOptions())
 
 
 def test_metrics_have_every_key_of_the_contract_and_captions_are_coco_results():
     records = scenes("val")
     result = scored([decoded(record, record.captions[0]) for record in records])
-    expected = {f"bleu-{n}{bp}" for n in range(1, 5) for bp in ("", "-no-bp")} | {"true"}
+    expected = {f"bleu-{n}{bp}" for n in range(1, 5) for bp in ("", "-no-bp")}
+    expected |= {"cider", "rouge-l", "words-per-caption", "true"}
     expected |= {f"{name}{end}" for name in expected for end in ("-low", "-high")}
-    expected |= {"tokenizer", "images", "width", "words-per-caption"}
+    expected |= {"distinct-1", "distinct-2", "unique-captions", "vocabulary-used"}
+    expected |= {"tokenizer", "images", "width"}
     assert result.metrics.keys() == expected
     assert [result.metrics[key] for key in ("images", "width", "tokenizer")] == [5, 3, TOKENIZER]
     assert json.loads(json.dumps(result.metrics)) == result.metrics  # plain numbers, flat
@@ -60,7 +63,7 @@ def test_a_split_is_scored_as_one_corpus_by_the_best_hypotheses():
     texts = [record.captions[2] for record in records[:3]] + ["there is a circle"] * 2
     result = scored([decoded(r, t, "a a a a") for r, t in zip(records, texts, strict=True)])
     references = [[words(text) for text in record.captions] for record in records]
-    expected = corpus_bleu([words(text) for text in texts], references)
+    expected = with_intervals([bleu([words(text) for text in texts], references)])
     assert {name: result.metrics[name] for name in expected} == expected
 
 
@@ -100,6 +103,28 @@ def test_attention_is_checked_against_where_the_objects_are():
     assert there["attention-inside"] == pytest.approx(100)
     assert elsewhere["attention-inside"] == pytest.approx(0, abs=1e-9)
     assert there["attention-entropy"] == pytest.approx(0, abs=1e-9)
+
+
+def test_attention_is_averaged_over_looks_but_resampled_by_image():
+    """Of two images one names its object twice: two of three looks hit, from one of two images."""
+    record = next(r for r in scenes() if len(r.image.groups) == 1 == len(r.image.groups[0].shapes))
+    group, shape = record.image.groups[0], record.image.groups[0].shapes[0]
+    name = f"{group.colour} {group.kind}"
+    cell = 16 * int(shape.y * 16) + int(shape.x * 16)
+    items = []
+    for text, location in ((f"{name} {name}", cell), (name, 0)):
+        ids = VOCABULARY.encode(text)[:-1]
+        alpha = torch.zeros(len(ids), 256)
+        alpha[:, location] = 1
+        items.append(Decoded(record, [hypothesis(ids, alpha)]))
+    metrics = scored(items).metrics
+    assert metrics["pointing"] == pytest.approx(200 / 3)
+    assert (metrics["pointing-low"], metrics["pointing-high"]) == (0, 100)
+
+
+def test_traces_are_asked_for_where_it_is_known_where_things_are():
+    assert checks_attention(scenes("val"))
+    assert not checks_attention([Record("1", Path("1.jpg"), ["a dog"], "val")])
 
 
 def test_an_empty_split_is_refused():

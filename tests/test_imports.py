@@ -21,9 +21,9 @@ FLOORS = [
     ["captioner", "config", "files", "progress", "vocabulary", "data", "data.records"],
     ["data.*", "models", "models.*", "losses", "metrics", "metrics.*", "averaging"],
     ["search", "checkpoint", "logs", "visualize", "visualize.*"],
-    ["build", "training", "evaluation", "validation", "report"],
+    ["build", "training", "scoring", "evaluation", "validation", "report"],
     ["captioner.captioner"],
-    ["pictures", "run", "demo", "cli"],
+    ["pictures", "run", "demo", "comparison", "comparison_report", "cli"],
 ]
 FLOOR = {
     name if name.split(".")[0] == "captioner" else f"captioner.{name}": height

@@ -11,6 +11,7 @@ from captioner import validation
 from captioner.config import SearchOptions
 from captioner.data.images import Transform
 from captioner.data.loader import CaptionedImages, ImageSource, collate
+from captioner.metrics import metric
 from captioner.training import batch_loss
 from captioner.validation import Validation
 
@@ -49,10 +50,26 @@ def test_a_line_holds_numbers_without_intervals(scorer: Validation):
     line = scorer()
     full = scorer.evaluation().metrics
     assert {"val_loss", "bleu-1", "bleu-2", "bleu-3", "bleu-4", "true"} <= line.keys()
+    assert {"cider", "rouge-l", "unique-captions"} <= line.keys()
     assert not [name for name in line if name.endswith(("-low", "-high", "-no-bp"))]
     assert all(isinstance(value, float) for value in line.values())
     assert all(line[name] == full[name] for name in line if name != "val_loss")
     assert full["images"] == len(scenes())
+
+
+def test_a_line_costs_no_bootstrap(scorer: Validation, monkeypatch):
+    monkeypatch.setattr(metric, "resample", lambda *_: pytest.fail("drew resamples"))
+    scorer()
+    with pytest.raises(pytest.fail.Exception, match="drew resamples"):
+        scorer.evaluation().metrics  # noqa: B018
+
+
+def test_what_is_novel_is_told_by_the_captions_trained_on(tiny: Tiny, scorer: Validation):
+    assert "novel-captions" not in scorer()
+    scorer.training = [each["caption"] for each in scorer.evaluation().captions[:3]]
+    said = [each["caption"] for each in scorer.evaluation().captions]
+    new = sum(caption not in scorer.training for caption in said)
+    assert scorer()["novel-captions"] == pytest.approx(100 * new / len(said))
 
 
 def test_validation_leaves_training_as_it_was(tiny: Tiny, scorer: Validation):

@@ -53,6 +53,11 @@ class Collection:
             raise ValueError(f"no split {name!r} in this data; it has {', '.join(self.splits())}")
         return found[:limit]
 
+    def captions(self, split: str, limit: int | None = None) -> list[str]:
+        """The captions of a split, of its first `limit` records; none without such a split."""
+        records = [record for record in self.records if record.split == split][:limit]
+        return [caption for record in records for caption in record.captions]
+
     def splits(self) -> list[str]:
         """Names of the splits, in order of first appearance."""
         return unique(record.split for record in self.records)
