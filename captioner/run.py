@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -27,12 +28,12 @@ from captioner.checkpoint import (
 from captioner.config import TrainOptions
 from captioner.data.loader import CaptionedImages, EpochBatches, training_loader
 from captioner.data.records import Record
-from captioner.evaluation import Evaluation
 from captioner.logs import RunLog
 from captioner.models.model import CaptioningModel
 from captioner.pictures import draw, names
 from captioner.progress import console
 from captioner.report import print_metrics, report_problems, write_evaluation
+from captioner.scoring import Facts
 from captioner.training import Trainer
 from captioner.validation import Validation
 from captioner.vocabulary import Vocabulary
@@ -43,12 +44,12 @@ class Finished:
     """What a run leaves behind."""
 
     checkpoint: Path  # the best
-    evaluation: Evaluation  # of the validation split
+    metrics: Facts  # of the validation split
     pictures: list[Path]
 
     def report(self) -> None:
         """Prints the scores and where everything is."""
-        print_metrics(self.evaluation.metrics, "validation split")
+        print_metrics(self.metrics, "validation split")
         print(f"best checkpoint   {self.checkpoint}")
         for kind in (".png", ".html"):
             for path in [path for path in self.pictures if path.suffix == kind][:1]:
@@ -77,7 +78,7 @@ def train(options: TrainOptions) -> Finished | None:
     if accelerator.is_main_process:
         _announce(options, folder, records, vocabulary, model)
         report_problems(collection)
-    trainer, validation = _build_trainer(options, folder, records, vocabulary, model, accelerator)
+    trainer = _build_trainer(options, folder, records, vocabulary, model, accelerator)
     if resumed:
         _restore(trainer, folder / "checkpoints" / "last", vocabulary)
     elif accelerator.is_main_process:
@@ -89,7 +90,9 @@ def train(options: TrainOptions) -> Finished | None:
         trainer.fit(log)
     finally:
         log.close()
-    return _finish(folder / "checkpoints" / "best", options, validation, accelerator)
+    if not accelerator.is_main_process:
+        return None
+    return _finish(folder, options, records["val"], str(accelerator.device))
 
 
 def _build_trainer(
@@ -99,7 +102,7 @@ def _build_trainer(
     vocabulary: Vocabulary,
     model: CaptioningModel,
     accelerator: Accelerator,
-) -> tuple[Trainer, Validation]:
+) -> Trainer:
     with accelerator.main_process_first():  # the others then find the features cached
         sources = {
             split: build_source(
@@ -136,11 +139,13 @@ def _build_trainer(
 
     def save(name: str, metrics: dict, state: TrainingState | None) -> None:
         if accelerator.is_main_process:
+            if name == "best":
+                write_evaluation(validation.latest, *_score_files(folder))
             target = folder / "checkpoints" / name
             save_checkpoint(target, model, options, vocabulary, metrics, state)
         accelerator.wait_for_everyone()
 
-    trainer = Trainer(
+    return Trainer(
         model,
         build_optimizer(model, options.encoder.learning_rate, options.training),
         batches,
@@ -152,7 +157,6 @@ def _build_trainer(
         validation,
         save,
     )
-    return trainer, validation
 
 
 def _restore(trainer: Trainer, folder: Path, vocabulary: Vocabulary) -> None:
@@ -166,25 +170,22 @@ def _restore(trainer: Trainer, folder: Path, vocabulary: Vocabulary) -> None:
     trainer.restore(last.training_state())
 
 
-def _finish(
-    best: Path, options: TrainOptions, validation: Validation, accelerator: Accelerator
-) -> Finished | None:
-    """Scores the best checkpoint once more, with intervals, and draws its first captions."""
-    open_checkpoint(best).load_weights(validation.model)
-    validation.model.eval()
-    evaluation = validation.evaluation()
-    if not accelerator.is_main_process:
-        return None
-    folder = best.parent.parent
-    scores = folder / "evaluation"
-    write_evaluation(evaluation, scores / "val.json", scores / "val-captions.json")
-    captioner = Captioner.load(best, str(accelerator.device))
-    shown = validation.records[: options.training.pictures]
+def _score_files(folder: Path) -> tuple[Path, Path]:
+    """Metrics and captions of the best checkpoint."""
+    return folder / "evaluation" / "val.json", folder / "evaluation" / "val-captions.json"
+
+
+def _finish(folder: Path, options: TrainOptions, records: list[Record], device: str) -> Finished:
+    """Draws the first captions of the best checkpoint, and reads what it scored."""
+    best = folder / "checkpoints" / "best"
+    metrics = json.loads(_score_files(folder)[0].read_text(encoding="utf-8"))
+    captioner = Captioner.load(best, device)
+    shown = records[: options.training.pictures]
     drawn = [
         draw(captioner, name, record.image, folder / "attention")
         for name, record in zip(names(r.image_id for r in shown), shown, strict=True)
     ]
-    return Finished(best, evaluation, list(chain.from_iterable(drawn)))
+    return Finished(best, metrics, list(chain.from_iterable(drawn)))
 
 
 def _new_folder(options: TrainOptions, accelerator: Accelerator) -> Path:

@@ -36,6 +36,7 @@ class Validation:
         self.model, self.records, self.vocabulary = model, records, vocabulary
         self.source, self.search, self.accelerator = source, search, accelerator
         self.training = training
+        self.latest: Evaluation | None = None  # of the last call
         images = CaptionedImages(records, vocabulary, source)
         self.loader = training_loader(images, EpochBatches(images.lengths, BATCH))
 
@@ -69,9 +70,10 @@ class Validation:
 
     def __call__(self) -> dict[str, float]:
         """A log line's worth of scores: no intervals, and BLEU with its brevity penalty."""
+        self.latest = self.evaluation()
         scores = {
             name: value
-            for name, value in self.evaluation().scores.estimates().items()
+            for name, value in self.latest.scores.estimates().items()
             if isinstance(value, float) and not name.endswith("-no-bp")
         }
         return {"val_loss": self.loss(), **scores}
