@@ -102,6 +102,7 @@ class DecoderOptions:
     deep_output: bool = True  # equation (7); false: the logits see h_t alone
     output_tanh: bool = False  # a tanh on equation (7)'s sum
     tied_output: bool = False  # L_o is the embedding matrix
+    scaled_embedding: bool = False  # the LSTM reads √E times the embedding of the word before
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
@@ -131,7 +132,7 @@ class LossOptions:
 class TrainingOptions:
     """How the weights are found."""
 
-    epochs: int = 10
+    epochs: int = 12
     batch_images: int = 32  # images per update, with all their captions, over all processes
     captions_together: int | None = None  # an image's captions in one update; null: all, fastest
     accumulation: int = 1  # an update's images are taken in so many pieces, to save memory
@@ -213,7 +214,7 @@ class TrainOptions:
     decoder: DecoderOptions = field(default_factory=DecoderOptions)
     loss: LossOptions = field(default_factory=LossOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(width=3))  # validation's
+    search: SearchOptions = field(default_factory=SearchOptions)  # validation's
 
 
 @dataclass

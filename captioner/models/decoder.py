@@ -139,16 +139,20 @@ class Decoder(nn.Module):
         deep_output: bool = True,
         output_tanh: bool = False,
         tied_output: bool = False,
+        scaled_embedding: bool = False,
         dropout: float = 0.0,
     ):
         """Sizes V, D, H, E, A; `projection` > 0 maps annotations to that size first, normalised.
 
+        `scaled_embedding` lets the LSTM read √E · E y_{t-1} (Vaswani et al. 2017, 3.4): rows of E
+        start with a length near one, as the output needs them, and are faint beside the context.
         `dropout` acts on the embedded words, the projected annotations, h_t before the output and
         the sum in the output.
         """
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, embedding)
         nn.init.normal_(self.embedding.weight, std=embedding**-0.5)
+        self.scale = embedding**0.5 if scaled_embedding else 1.0
         self.projection = (
             nn.Sequential(
                 nn.Linear(annotation, projection), nn.LayerNorm(projection), nn.Dropout(dropout)
@@ -179,7 +183,8 @@ class Decoder(nn.Module):
     def step(self, token: Tensor, state: State, memory: Memory) -> Step:
         """From the previous words y_{t-1}, (N, K) ids, to the scores of the next ones."""
         embedded = self.dropout(self.embedding(token))
-        context, state, trace = self._recur(self.cell.embed(embedded), state, memory)
+        drive = self.cell.embed(self.scale * embedded)
+        context, state, trace = self._recur(drive, state, memory)
         return Step(self.output(embedded, state.hidden, context), state, trace)
 
     def _recur(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Trace]:
@@ -199,7 +204,8 @@ class Decoder(nn.Module):
         """
         memory = self.remember(annotations)
         embedded = self.dropout(self.embedding(tokens))
-        drive = self.cell.embed(embedded).unbind(2)  # slices would be summed in full backwards
+        # Apart once: each slice of it would have a gradient as large as the whole.
+        drive = self.cell.embed(self.scale * embedded).unbind(2)
         state = self.start(memory, tokens.shape[1])
         hiddens, contexts, attended = [], [], 0
         for t, alive in enumerate(mask.any(0).sum(0).tolist()):
