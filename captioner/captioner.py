@@ -63,12 +63,13 @@ class Captioner:
     ) -> Captioner:
         """Reads a checkpoint folder and nothing else. Raises ValueError where it is not whole."""
         opened = open_checkpoint(checkpoint)
+        decoder = opened.options.decoder
         return cls(
             restore_model(opened, build_device(device)),
             opened.vocabulary,
             build_transform(opened.options.encoder),
             options,
-            gated=opened.options.decoder.beta != "none",
+            gated=decoder.beta != "none" or decoder.attention_kind == "adaptive",
         )
 
     @property

@@ -27,6 +27,11 @@ def _fraction(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value}; it must be at least 0 and below 1")
 
 
+def _above_zero(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{name} is {value}; it must be above 0")
+
+
 def _given(name: str, value: str | list[str], what: str) -> None:
     if not value:
         raise ValueError(f"{name}= is missing; give it {what}")
@@ -95,8 +100,14 @@ class DecoderOptions:
     embedding: int = 512  # E
     attention: int = 512  # A, width of the attention perceptron
     projection: int = 0  # annotations are mapped to this size and normalised first; 0: as they are
-    attention_nonlinearity: str = "tanh"  # in f_att, equation (4): tanh | relu
+    attention_kind: str = "soft"  # soft | hard | multihead | dot | adaptive | none
+    attention_nonlinearity: str = "tanh"  # in f_att, equation (4): tanh | relu; not for dot
+    heads: int = 4  # multihead and dot: so many share A, and the annotations' size
+    estimator: str = "reinforce"  # hard: how it learns, reinforce | gumbel | straight_through
+    expectation: float = 0.5  # reinforce: probability that an image is read by expectation, 4.1
+    temperature: float = 1.0  # gumbel and straight_through: of the relaxed draw
     beta: str = "scalar"  # gate on the context vector, 4.2.1: scalar | vector | none
+    cell: str = "lstm"  # lstm | peephole | coupled (input gate is 1 − forget gate) | gru
     shared_init: bool = False  # one shared hidden layer before the heads that give h_0 and c_0
     forget_bias: float = 0.0  # initial bias of the forget gate
     deep_output: bool = True  # equation (7); false: the logits see h_t alone
@@ -106,12 +117,20 @@ class DecoderOptions:
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "embedding", "attention"):
+        for name in ("hidden", "embedding", "attention", "heads"):
             _at_least(f"decoder.{name}", getattr(self, name), 1)
         _at_least("decoder.projection", self.projection, 0)
         _fraction("decoder.dropout", self.dropout)
+        kinds = ("soft", "hard", "multihead", "dot", "adaptive", "none")
+        _one_of("decoder.attention_kind", self.attention_kind, kinds)
         _one_of("decoder.attention_nonlinearity", self.attention_nonlinearity, ("tanh", "relu"))
+        _one_of("decoder.estimator", self.estimator, ("reinforce", "gumbel", "straight_through"))
+        _fraction("decoder.expectation", self.expectation)
+        _above_zero("decoder.temperature", self.temperature)
         _one_of("decoder.beta", self.beta, ("scalar", "vector", "none"))
+        if self.attention_kind == "adaptive" and self.beta != "none":
+            raise ValueError("adaptive attention has a gate of its own: set decoder.beta=none")
+        _one_of("decoder.cell", self.cell, ("lstm", "peephole", "coupled", "gru"))
 
 
 @dataclass
@@ -121,9 +140,12 @@ class LossOptions:
     penalty: float = 1.0  # λ, the weight of the doubly stochastic penalty
     per: str = "caption"  # both sums are divided by the number of captions, or of words
     label_smoothing: float = 0.0
+    reinforce: float = 1.0  # λ_r of section 4.1, for hard attention that learns by reinforce
+    entropy: float = 0.002  # λ_e of section 4.1, likewise; the authors' code has 0.002
 
     def __post_init__(self) -> None:
-        _at_least("loss.penalty", self.penalty, 0)
+        for name in ("penalty", "reinforce", "entropy"):
+            _at_least(f"loss.{name}", getattr(self, name), 0)
         _one_of("loss.per", self.per, ("caption", "word"))
         _fraction("loss.label_smoothing", self.label_smoothing)
 
@@ -194,8 +216,7 @@ class SearchOptions:
                 f"search.min_length is {self.min_length}, more than the {self.max_length} words "
                 "of search.max_length"
             )
-        if not self.temperature > 0:
-            raise ValueError(f"search.temperature is {self.temperature}; it must be above 0")
+        _above_zero("search.temperature", self.temperature)
         if not 0 < self.top_p <= 1:
             raise ValueError(f"search.top_p is {self.top_p}; it must be above 0 and at most 1")
 

@@ -1,4 +1,4 @@
-"""What training minimises (Xu et al. 2015, equation (14))."""
+"""What training minimises (Xu et al. 2015, section 4.1 and equation (14))."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ class CaptionLoss(NamedTuple):
 
     cross_entropy: Tensor  # scalar, −Σ log p(y_t) over M real words, smoothed
     penalty: Tensor  # scalar, Σ over captions of Σ_i (1 − Σ_t α_ti)²
+    reinforce: Tensor  # scalar, of which only the gradient has a meaning; see `reinforce`
+    entropy: Tensor  # scalar, Σ H[s_t]; like `reinforce` zero where no location is drawn
 
 
 def caption_loss(
     logits: Tensor, targets: Tensor, attended: Tensor, real: Tensor, label_smoothing: float = 0.0
 ) -> CaptionLoss:
-    """Both terms of equation (14).
+    """Both terms of equation (14), and none of section 4.1.
 
     logits: (M, V) and targets: (M,) of the real words. attended: (N, K, L), Σ_t α_t over each
     caption's real words. real: (N, K), false for rows that only fill up an image with fewer
@@ -27,7 +29,8 @@ def caption_loss(
     entropy = F.cross_entropy(
         logits.float(), targets, reduction="sum", label_smoothing=label_smoothing
     )
-    return CaptionLoss(entropy, doubly_stochastic_penalty(attended[real]))
+    zero = entropy.new_zeros(())
+    return CaptionLoss(entropy, doubly_stochastic_penalty(attended[real]), zero, zero)
 
 
 def doubly_stochastic_penalty(attended: Tensor) -> Tensor:
@@ -36,3 +39,34 @@ def doubly_stochastic_penalty(attended: Tensor) -> Tensor:
     attended: (B, L), Σ_t α_t. The sum over locations is the paper's, not a mean over them.
     """
     return (1 - attended).square().sum()
+
+
+def reinforce(
+    logits: Tensor,
+    targets: Tensor,
+    log_s: Tensor,
+    mask: Tensor,
+    baseline: float,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    r"""−Σ_t (Σ_{t' ≥ t} log p(y_t') − b) log p(s_t), the second term of equation (12), negated.
+
+    Its gradient by the attention is what s_t has to learn from how well the words were predicted
+    that could depend on it. In equation (12) log p(s) is weighted by the whole caption's log p(y);
+    the words before s_t add nothing to that but variance. The baseline b is so much per word.
+
+    log_s: (M,), log α_t of the locations that were drawn, 0 where none was; like logits and
+    targets in the order of mask, (N, K, T), step by step. `label_smoothing` as in `caption_loss`.
+    """
+    log_p = -F.cross_entropy(
+        logits.detach().float(), targets, reduction="none", label_smoothing=label_smoothing
+    )
+    steps = mask.movedim(2, 0)  # (T, N, K)
+    gains = log_p.new_zeros(steps.shape).masked_scatter(steps, log_p - baseline)
+    to_go = gains.flip(0).cumsum(0).flip(0)[steps]  # (M,)
+    return -(to_go * log_s).sum()
+
+
+def moving_average(baseline: float, log_p: float) -> float:
+    """b_k = 0.9 b_{k-1} + 0.1 log p(y), section 4.1, from the k-th update's log p per word."""
+    return 0.9 * baseline + 0.1 * log_p

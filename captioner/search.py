@@ -13,7 +13,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captioner.models.attention import Memory
 from captioner.models.decoder import Decoder, Trace
 from captioner.models.lstm import State
 from captioner.vocabulary import END, PAD, START, UNKNOWN
@@ -151,7 +150,7 @@ def write(
         if not going.all():  # images whose captions have all ended cost nothing from here on
             images, live = images[going], live[going]
             state = State(*(part[going] for part in state))
-            memory = Memory(*(part[going] for part in memory))
+            memory = memory._make(part[going] for part in memory)
         logits, state, seen = decoder.step(draft.words[images, :, -1], state, memory)
         log_probs = rules(logits.float().log_softmax(-1), draft.words[images])
         log_probs = torch.where(live[..., None], log_probs, only_padding(log_probs))

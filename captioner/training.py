@@ -20,7 +20,7 @@ from captioner.checkpoint import TrainingState, pack_optimizer, unpack_optimizer
 from captioner.config import LossOptions, TrainingOptions
 from captioner.data.loader import Batch, EpochBatches
 from captioner.logs import RunLog
-from captioner.losses import CaptionLoss, caption_loss
+from captioner.losses import CaptionLoss, caption_loss, moving_average, reinforce
 from captioner.models.decoder import in_order
 from captioner.models.model import CaptioningModel
 from captioner.progress import bar, console
@@ -37,12 +37,17 @@ def learning_rate(progress: float, warmup: float, schedule: str) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def batch_loss(model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> CaptionLoss:
-    """Both sums of equation (14) for a batch under teacher forcing."""
-    unrolled = model(batch.images, batch.tokens, batch.mask)
+def batch_loss(
+    model: nn.Module, batch: Batch, label_smoothing: float = 0.0, baseline: float = 0.0
+) -> CaptionLoss:
+    """The sums of equation (14), and of section 4.1, for a batch under teacher forcing."""
+    logits, attended, draw = model(batch.images, batch.tokens, batch.mask)
     targets = in_order(batch.targets, batch.mask)
-    real = batch.mask[..., 0]
-    return caption_loss(unrolled.logits, targets, unrolled.attended, real, label_smoothing)
+    loss = caption_loss(logits, targets, attended, batch.mask[..., 0], label_smoothing)
+    if draw is None:
+        return loss
+    surrogate = reinforce(logits, targets, draw.log_prob, batch.mask, baseline, label_smoothing)
+    return loss._replace(reinforce=surrogate, entropy=draw.entropy.sum())
 
 
 @dataclass
@@ -73,6 +78,7 @@ class Position:
     updates: int = 0  # updates in all
     best: float = -1.0  # highest validation BLEU-4
     worse: int = 0  # validations since
+    baseline: float = 0.0  # b of section 4.1, per word
     seconds: float = 0.0  # of training and validation, over all resumptions
     tally: Tally = field(default_factory=Tally)
 
@@ -153,7 +159,7 @@ class Trainer:
 
     def _update(self, pieces: list[Batch]) -> Metrics:
         """One step of the optimiser on one update's images."""
-        at, per_word = self.position, self.loss.per == "word"
+        at, weights, per_word = self.position, self.loss, self.loss.per == "word"
         pieces = [piece.to(self.accelerator.device) for piece in pieces]
         words, captions = self._sum(
             [sum(piece.words for piece in pieces), sum(piece.captions for piece in pieces)]
@@ -164,10 +170,11 @@ class Trainer:
         for i, piece in enumerate(pieces):
             last = i == len(pieces) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                loss = batch_loss(self.wrapped, piece, self.loss.label_smoothing)
-                total = loss.cross_entropy + self.loss.penalty * loss.penalty
+                loss = batch_loss(self.wrapped, piece, weights.label_smoothing, at.baseline)
+                total = loss.cross_entropy + weights.penalty * loss.penalty
+                total = total + weights.reinforce * loss.reinforce - weights.entropy * loss.entropy
                 self.accelerator.backward(total * scale)
-                sums += torch.stack(loss).detach()
+                sums += torch.stack(loss[:2]).detach()
         cross_entropy, penalty = self._sum(sums.tolist())
         if not math.isfinite(cross_entropy + penalty):
             raise ValueError(
@@ -179,6 +186,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         at.update, at.updates = at.update + 1, at.updates + 1
+        at.baseline = moving_average(at.baseline, -cross_entropy / words)
         if self.average:
             self.average.update(at.updates)
         for name, value in zip(

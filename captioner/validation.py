@@ -7,16 +7,25 @@ from collections.abc import Sequence
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import Tensor
 
 from captioner.config import MetricOptions, SearchOptions
-from captioner.data.loader import CaptionedImages, EpochBatches, ImageSource, training_loader
+from captioner.data.loader import (
+    Batch,
+    CaptionedImages,
+    EpochBatches,
+    ImageSource,
+    training_loader,
+)
 from captioner.data.records import Record
 from captioner.evaluation import Evaluation, checks_attention, decode, evaluate
+from captioner.models.hard import HardAttention
 from captioner.models.model import CaptioningModel
 from captioner.training import batch_loss
 from captioner.vocabulary import Vocabulary
 
 BATCH = 64  # images
+DRAWS = 8  # of the same batch's locations, for the variance of what hard attention learns from
 
 
 class Validation:
@@ -68,6 +77,31 @@ class Validation:
             words += batch.words
         return total / words
 
+    def gradient_variance(self) -> float:
+        """How much the gradient that hard attention learns from varies with what is drawn.
+
+        The trace of its covariance over `DRAWS` draws for the same images, those of the first
+        batch: the gradient of the cross-entropy in nats per word by attention's weights, as the
+        estimator gives it, with λ_r = 1, no dropout, and the batch's log p per word as baseline.
+        """
+        attention, device = self.model.decoder.attention, self.accelerator.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(0)
+            batch = next(iter(self.loader)).to(device)
+            attention.train()
+            with torch.no_grad():
+                log_p = -float(batch_loss(self.model, batch).cross_entropy) / batch.words
+            gradients = [self._attention_gradient(batch, log_p) for _ in range(DRAWS)]
+            attention.eval()
+        return float(torch.stack(gradients).var(0).sum())
+
+    def _attention_gradient(self, batch: Batch, baseline: float) -> Tensor:
+        """See `gradient_variance`; all weights' in one row."""
+        loss = batch_loss(self.model, batch, baseline=baseline)
+        weights = list(self.model.decoder.attention.parameters())
+        gradients = torch.autograd.grad(loss.cross_entropy + loss.reinforce, weights)
+        return torch.cat([gradient.flatten() for gradient in gradients]) / batch.words
+
     def __call__(self) -> dict[str, float]:
         """A log line's worth of scores: no intervals, and BLEU with its brevity penalty."""
         self.latest = self.evaluation()
@@ -76,4 +110,6 @@ class Validation:
             for name, value in self.latest.scores.estimates().items()
             if isinstance(value, float) and not name.endswith("-no-bp")
         }
+        if isinstance(self.model.decoder.attention, HardAttention):
+            scores["attention-gradient-variance"] = self.gradient_variance()
         return {"val_loss": self.loss(), **scores}

@@ -46,12 +46,12 @@ class Bench:
         scores: Callable[[int], float] = float,
         loss: LossOptions | None = None,
         fine_tune_from: int | None = 0,
-        dropout: float = 0.0,
+        decoder: dict[str, Any] | None = None,
         **options: Any,
     ):
         self.folder, self.validations = folder, 0
         self.saved: list[Saved] = []
-        tiny = build_tiny(dropout=dropout, tuned=fine_tune_from is not None)
+        tiny = build_tiny(tuned=fine_tune_from is not None, **(decoder or {}))
         self.model = tiny.model
         self.options = TrainingOptions(
             **{"epochs": 1, "batch_images": 4, "precision": "fp32", **options}

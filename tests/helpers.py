@@ -7,12 +7,71 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import reference
 import torch
 from torch import Tensor
 
 from captioner.models.decoder import Decoder, Trace
 from captioner.search import Hypothesis
 from captioner.vocabulary import END, START
+
+KINDS = {
+    "hard": {"attention_kind": "hard"},
+    "multihead": {"attention_kind": "multihead", "heads": 2, "attention": 4},
+    "dot": {"attention_kind": "dot", "heads": 3, "attention": 9, "projection": 12},
+    "adaptive": {"attention_kind": "adaptive", "beta": "none"},
+    "no-attention": {"attention_kind": "none"},
+    "peephole": {"cell": "peephole"},
+    "coupled": {"cell": "coupled"},
+    "gru": {"cell": "gru", "shared_init": True},
+    "adaptive-gru": {"attention_kind": "adaptive", "beta": "none", "cell": "gru"},
+}
+"""A tiny decoder's options with each kind of attention but soft, and each cell but the LSTM."""
+
+
+def paper_weights(decoder: Decoder) -> reference.Weights:
+    """The decoder's weights under the names that they have in the paper."""
+    has = {name: value.double().numpy() for name, value in decoder.state_dict().items()}
+    names = {
+        "E": "embedding.weight",
+        "P": "projection.0.weight",
+        "b_P": "projection.0.bias",
+        "gain": "projection.1.weight",
+        "shift": "projection.1.bias",
+        "f_shared": "init.shared.weight",
+        "b_shared": "init.shared.bias",
+        "f_init_h": "init.hidden.weight",
+        "b_init_h": "init.hidden.bias",
+        "f_init_c": "init.cell.weight",
+        "b_init_c": "init.cell.bias",
+        "W_a": "attention.key.weight",
+        "W_h": "attention.query.weight",
+        "b_att": "attention.query.bias",
+        "V": "attention.value.weight",
+        "W_g": "attention.gate.weight",
+        "b_g": "attention.gate.bias",
+        "W_s": "attention.sentinel_key.weight",
+        "P_s": "attention.sentinel_value.weight",
+        "f_beta": "beta.gate.weight",
+        "b_beta": "beta.gate.bias",
+        "T_y": "cell.embed.weight",
+        "b": "cell.embed.bias",
+        "L_h": "output.hidden.weight",
+        "b_h": "output.hidden.bias",
+        "L_z": "output.context.weight",
+        "L_o": "output.words.weight",
+        "b_o": "output.words.bias",
+    }
+    weights = {name: has.pop(ours) for name, ours in names.items() if ours in has}
+    hidden = decoder.init.hidden.out_features
+    weights["T_h"], weights["T_z"] = np.split(has.pop("cell.recur.weight"), [hidden], axis=1)
+    if "attention.score.weight" in has:
+        v = has.pop("attention.score.weight")
+        weights["v"] = v if len(v) > 1 else v[0]  # one for each head
+    if "cell.peepholes" in has:
+        weights |= dict(zip(("p_i", "p_f", "p_o"), has.pop("cell.peepholes"), strict=True))
+    assert not has, f"the reference knows nothing of {list(has)}"
+    return weights
 
 
 class Rescored(NamedTuple):

@@ -4,24 +4,34 @@ import numpy as np
 import pytest
 import reference
 import torch
+from torch import Tensor, nn
 
-from captioner.models.attention import SoftAttention
+from captioner.models.attention import NoAttention, SoftAttention
+from captioner.models.kinds import build_attention
+from captioner.models.lstm import State
 
-N, K, L, D, H, A = 2, 3, 9, 6, 8, 5
+N, K, L, D, H, A, E = 2, 3, 9, 6, 8, 4, 7
+KINDS = ("soft", "hard", "multihead", "dot", "adaptive", "none")
 
 
-@pytest.fixture
-def parts() -> tuple[SoftAttention, torch.Tensor, torch.Tensor]:
-    """Attention, annotations (N, L, D) and hidden states (N, K, H), in double precision."""
-    attention = SoftAttention(D, H, A).double()
-    return attention, torch.randn(N, L, D).double(), torch.randn(N, K, H).double()
+def build(kind: str, **options: str | int | float) -> nn.Module:
+    """Attention at rest, in double precision."""
+    defaults = {"nonlinearity": "tanh", "heads": 2, "estimator": "reinforce"}
+    defaults |= {"expectation": 0.5, "temperature": 1.0}
+    return build_attention(kind, D, H, A, E, **{**defaults, **options}).double().eval()
+
+
+def inputs() -> tuple[State, Tensor, Tensor]:
+    """A state, the words before and annotations, in double precision."""
+    state = State(torch.randn(N, K, H).double(), torch.randn(N, K, H).double())
+    return state, torch.randn(N, K, E).double(), torch.randn(N, L, D).double()
 
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
-def test_it_equals_the_equations(nonlinearity: str):
-    attention = SoftAttention(D, H, A, nonlinearity).double()
-    annotations, hidden = torch.randn(N, L, D).double(), torch.randn(N, K, H).double()
-    look = attention(hidden, attention.remember(annotations))
+def test_soft_attention_equals_the_equations(nonlinearity: str):
+    attention = build("soft", nonlinearity=nonlinearity)
+    state, word, annotations = inputs()
+    look = attention(state, word, attention.remember(annotations))
     weights = {
         "W_a": attention.key.weight.detach().numpy(),
         "W_h": attention.query.weight.detach().numpy(),
@@ -29,41 +39,78 @@ def test_it_equals_the_equations(nonlinearity: str):
         "v": attention.score.weight[0].detach().numpy(),
     }
     for n, k in np.ndindex(N, K):
-        alpha, context = reference.attend(
-            weights, annotations[n].numpy(), hidden[n, k].numpy(), nonlinearity
-        )
-        np.testing.assert_allclose(look.alpha[n, k].detach(), alpha, atol=1e-12)
-        np.testing.assert_allclose(look.context[n, k].detach(), context, atol=1e-12)
+        vectors = (part[n, k].numpy() for part in (word, *state))
+        seen = reference.Seen(annotations[n].numpy(), *vectors)
+        expected = reference.soft(weights, seen, nonlinearity, heads=1)
+        np.testing.assert_allclose(look.alpha[n, k].detach(), expected.alpha, atol=1e-12)
+        np.testing.assert_allclose(look.context[n, k].detach(), expected.context, atol=1e-12)
 
 
-def test_alpha_is_a_distribution_even_for_huge_annotations(parts):
-    attention, annotations, hidden = parts
+@pytest.mark.parametrize("kind", KINDS)
+def test_alpha_is_a_distribution_even_for_huge_annotations(kind: str):
+    attention = build(kind)
+    state, word, annotations = inputs()
     for scale in (1, 1e4):
-        alpha = attention(hidden, attention.remember(annotations * scale)).alpha
-        assert alpha.min() >= 0
+        alpha = attention(state, word, attention.remember(annotations * scale)).alpha
+        assert alpha.shape == (N, K, L) and alpha.min() >= 0
         torch.testing.assert_close(alpha.sum(-1), torch.ones(N, K).double(), rtol=0, atol=1e-12)
 
 
-def test_equal_annotations_are_looked_at_equally(parts):
-    attention, annotations, hidden = parts
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_annotations_are_looked_at_equally(kind: str):
+    attention = build(kind)
+    state, word, annotations = inputs()
     same = annotations[:, :1].expand(-1, L, -1)
-    look = attention(hidden, attention.remember(same))
+    look = attention(state, word, attention.remember(same))
     torch.testing.assert_close(look.alpha, torch.full((N, K, L), 1 / L).double())
-    torch.testing.assert_close(look.context, same[:, :K])
+    if kind in ("soft", "hard", "none"):  # which read the annotations themselves
+        torch.testing.assert_close(look.context, same[:, :K])
 
 
-def test_locations_may_come_in_any_order(parts):
-    attention, annotations, hidden = parts
+@pytest.mark.parametrize("kind", KINDS)
+def test_locations_may_come_in_any_order(kind: str):
+    attention = build(kind)
+    state, word, annotations = inputs()
     order = torch.randperm(L)
-    look = attention(hidden, attention.remember(annotations))
-    shuffled = attention(hidden, attention.remember(annotations[:, order]))
+    look = attention(state, word, attention.remember(annotations))
+    shuffled = attention(state, word, attention.remember(annotations[:, order]))
     torch.testing.assert_close(shuffled.alpha, look.alpha[..., order])
     torch.testing.assert_close(shuffled.context, look.context)
 
 
-def test_alpha_is_in_single_precision_under_autocast():
-    attention = SoftAttention(D, H, A)
+@pytest.mark.parametrize("kind", KINDS)
+def test_memories_have_a_row_per_image_and_begin_with_the_annotations(kind: str):
+    """Search drops the images that are done, part by part."""
+    attention = build(kind)
+    state, word, annotations = inputs()
+    memory = attention.remember(annotations)
+    assert torch.equal(memory.annotations, annotations) and memory[0] is memory.annotations
+    second = memory._make(part[1:] for part in memory)
+    alone = attention(State(*(part[1:] for part in state)), word[1:], second)
+    torch.testing.assert_close(alone.context, attention(state, word, memory).context[1:])
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_alpha_is_in_single_precision_under_autocast(kind: str, training: bool):
+    attention = build(kind).float().train(training)
+    state, word, annotations = (
+        State(*(part.float() for part in each)) if isinstance(each, State) else each.float()
+        for each in inputs()
+    )
     with torch.autocast("cpu", torch.bfloat16):
-        look = attention(torch.randn(N, K, H), attention.remember(torch.randn(N, L, D)))
+        look = attention(state, word, attention.remember(annotations))
     assert look.alpha.dtype == torch.float32
     torch.testing.assert_close(look.alpha.sum(-1), torch.ones(N, K), rtol=0, atol=1e-6)
+
+
+def test_without_attention_the_mean_is_seen_whatever_is_asked():
+    state, word, annotations = inputs()
+    look = NoAttention()(state, word, NoAttention().remember(annotations))
+    torch.testing.assert_close(look.context, annotations.mean(1)[:, None].expand(-1, K, -1))
+    assert (look.alpha == 1 / L).all()
+
+
+def test_each_kind_is_a_class_of_its_own():
+    assert len({type(build(kind)) for kind in KINDS}) == len(KINDS)
+    assert type(build("soft")) is SoftAttention

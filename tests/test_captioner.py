@@ -126,6 +126,14 @@ def test_no_beta_where_the_model_has_none_and_one_number_per_word_of_a_vector(tm
     assert vector.beta.shape == (len(vector.words),)
 
 
+def test_adaptive_attention_shows_its_own_gate_as_beta(tmp_path: Path):
+    tiny = build_tiny(beta="none", attention_kind="adaptive")
+    captioner = Captioner.load(tiny.save(tmp_path / "run"), "cpu", OPTIONS)
+    caption = captioner(write_picture(tmp_path / "a.png"))
+    assert caption.beta.shape == (len(caption.words),)
+    assert ((caption.beta > 0) & (caption.beta < 1)).all()
+
+
 def test_a_folder_is_all_that_is_needed_wherever_it_lies(folder: Path, tmp_path: Path, pictures):
     shutil.copytree(folder, tmp_path / "moved")
     moved = Captioner.load(str(tmp_path / "moved"), "cpu", OPTIONS)

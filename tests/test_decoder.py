@@ -8,9 +8,10 @@ import pytest
 import reference
 import torch
 import yaml
+from helpers import KINDS, paper_weights
 from torch import Tensor
 
-from captioner.losses import caption_loss
+from captioner.losses import caption_loss, reinforce
 from captioner.models.decoder import Decoder, Unrolled, in_order
 from captioner.models.lstm import State
 from captioner.vocabulary import PAD, START
@@ -35,6 +36,7 @@ STRUCTURES = {
     "shallow-output": {"deep_output": False},
     "tied": {"tied_output": True},
     "projected": {"projection": 4, "beta": "vector", "shared_init": True},
+    **KINDS,
     "all-deviations": {
         "projection": 4,
         "beta": "vector",
@@ -43,45 +45,10 @@ STRUCTURES = {
         "deep_output": False,
         "output_tanh": True,
         "tied_output": True,
+        "scaled_embedding": True,
         "forget_bias": 1.0,
     },
 }
-
-
-def paper_weights(decoder: Decoder) -> reference.Weights:
-    """The decoder's weights under the names that they have in the paper."""
-    has = {name: value.double().numpy() for name, value in decoder.state_dict().items()}
-    names = {
-        "E": "embedding.weight",
-        "P": "projection.0.weight",
-        "b_P": "projection.0.bias",
-        "gain": "projection.1.weight",
-        "shift": "projection.1.bias",
-        "f_shared": "init.shared.weight",
-        "b_shared": "init.shared.bias",
-        "f_init_h": "init.hidden.weight",
-        "b_init_h": "init.hidden.bias",
-        "f_init_c": "init.cell.weight",
-        "b_init_c": "init.cell.bias",
-        "W_a": "attention.key.weight",
-        "W_h": "attention.query.weight",
-        "b_att": "attention.query.bias",
-        "f_beta": "beta.gate.weight",
-        "b_beta": "beta.gate.bias",
-        "T_y": "cell.embed.weight",
-        "b": "cell.embed.bias",
-        "L_h": "output.hidden.weight",
-        "b_h": "output.hidden.bias",
-        "L_z": "output.context.weight",
-        "L_o": "output.words.weight",
-        "b_o": "output.words.bias",
-    }
-    weights = {name: has.pop(ours) for name, ours in names.items() if ours in has}
-    weights["v"] = has.pop("attention.score.weight")[0]
-    recur = has.pop("cell.recur.weight")
-    weights["T_h"], weights["T_z"] = np.split(recur, [len(recur) // 4], axis=1)
-    assert not has, f"the reference knows nothing of {list(has)}"
-    return weights
 
 
 @pytest.mark.parametrize(
@@ -94,8 +61,9 @@ def test_steps_equal_the_equations(make_decoder, name: str, precision, tolerance
     annotations = torch.randn(2, L, D).to(precision)
     words = torch.randint(0, V, (2, 3, 4))
     weights = paper_weights(decoder)
-    bends = {key: options[key] for key in ("output_tanh",) if key in options}
-    bends["nonlinearity"] = options.get("attention_nonlinearity", "tanh")
+    names = {"attention_nonlinearity": "nonlinearity", "attention_kind": "kind", "cell": "unit"}
+    names |= {"output_tanh": "output_tanh", "heads": "heads", "scaled_embedding": "scaled"}
+    bends = {names[key]: value for key, value in options.items() if key in names}
     memory = decoder.remember(annotations)
     ours, state = [], decoder.start(memory, captions=3)
     with torch.no_grad():
@@ -113,9 +81,9 @@ def test_steps_equal_the_equations(make_decoder, name: str, precision, tolerance
                 np.testing.assert_allclose(got[n, k], value, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("beta", ["scalar", "vector"])
-def test_attention_and_beta_see_the_hidden_state_before_and_nothing_else(make_decoder, beta: str):
-    decoder = make_decoder(beta=beta)
+@pytest.mark.parametrize("name", ["paper", "vector-beta", "hard", "multihead", "dot", "gru"])
+def test_attention_and_beta_see_the_hidden_state_before_and_nothing_else(make_decoder, name: str):
+    decoder = make_decoder(**STRUCTURES[name])
     memory = decoder.remember(torch.randn(2, L, D))
     start = decoder.start(memory, captions=3)
     state = decoder.step(torch.full((2, 3), START), start, memory).state
@@ -123,7 +91,8 @@ def test_attention_and_beta_see_the_hidden_state_before_and_nothing_else(make_de
     assert not torch.allclose(one.hidden, other.hidden)
     torch.testing.assert_close(one.alpha, other.alpha)
     torch.testing.assert_close(one.beta, other.beta)
-    torch.testing.assert_close(one.alpha, decoder.attention(state.hidden, memory).alpha)
+    nothing = torch.zeros(2, 3, E)
+    torch.testing.assert_close(one.alpha, decoder.attention(state, nothing, memory).alpha)
     torch.testing.assert_close(one.beta, decoder.beta(state.hidden))
     no_belt = State(state.hidden, torch.zeros_like(state.cell))
     trace = decoder.step(torch.full((2, 3), 4), no_belt, memory).trace
@@ -145,7 +114,8 @@ def test_traces_stay_within_their_bounds(make_decoder, name: str):
         assert trace.candidate.abs().max() <= 1
         belt = trace.forget * before.cell + trace.input * trace.candidate
         assert torch.equal(trace.cell, belt) and torch.equal(state.cell, trace.cell)
-        assert torch.equal(trace.hidden, trace.output * belt.tanh())
+        shown = belt if decoder.cell.rows == "frg" else trace.output * belt.tanh()
+        assert torch.equal(trace.hidden, shown)
 
 
 def test_without_beta_the_context_is_let_through_whole(make_decoder):
@@ -212,10 +182,13 @@ def test_the_unrolled_pass_equals_repeated_steps(make_decoder, ragged: Ragged, n
 def gradients(decoder: Decoder, ragged: Ragged) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss, and its gradient by every weight and by the annotations."""
     decoder.zero_grad()
-    annotations = ragged.annotations.double().requires_grad_()
-    unrolled = decoder(ragged.tokens, ragged.mask, annotations)
-    targets, real = in_order(ragged.targets, ragged.mask), ragged.mask[..., 0]
-    loss = sum(caption_loss(unrolled.logits, targets, unrolled.attended, real, 0.1))
+    torch.manual_seed(1)  # for the same draws, where locations are drawn
+    annotations, mask = ragged.annotations.double().requires_grad_(), ragged.mask
+    logits, attended, draw = decoder(ragged.tokens, mask, annotations)
+    targets = in_order(ragged.targets, mask)
+    loss = sum(caption_loss(logits, targets, attended, mask[..., 0], 0.1))
+    if draw is not None:
+        loss = loss + reinforce(logits, targets, draw.log_prob, mask, -1.0) - draw.entropy.sum()
     loss.backward()
     found = {name: parameter.grad.clone() for name, parameter in decoder.named_parameters()}
     return loss.detach(), {**found, "annotations": annotations.grad}
@@ -243,10 +216,18 @@ def garbage(ragged: Ragged) -> Ragged:
     return Ragged(tokens, targets, ragged.mask, ragged.annotations)
 
 
+DRAWN = {
+    estimator: {"attention_kind": "hard", "estimator": estimator}
+    for estimator in ("reinforce", "gumbel", "straight_through")
+}
+
+
 @pytest.mark.parametrize("pad", [more_steps, more_rows, garbage])
-@pytest.mark.parametrize("name", ["paper", "modern", "vector-beta", "shallow-output"])
+@pytest.mark.parametrize(
+    "name", ["paper", "modern", "vector-beta", "shallow-output", *KINDS, *DRAWN]
+)
 def test_padding_changes_neither_loss_nor_gradients(make_decoder, ragged: Ragged, pad, name: str):
-    decoder = make_decoder(**STRUCTURES[name]).double()
+    decoder = make_decoder(**{**STRUCTURES, **DRAWN}[name]).double().train(name in DRAWN)
     loss, expected = gradients(decoder, ragged)
     padded_loss, padded = gradients(decoder, pad(ragged))
     torch.testing.assert_close(padded_loss, loss, rtol=1e-6, atol=0)

@@ -8,7 +8,12 @@ import reference
 import torch
 from torch import Tensor
 
-from captioner.losses import caption_loss, doubly_stochastic_penalty
+from captioner.losses import (
+    caption_loss,
+    doubly_stochastic_penalty,
+    moving_average,
+    reinforce,
+)
 
 V, L = 7, 9
 
@@ -79,3 +84,54 @@ def test_half_precision_logits_are_summed_in_single_precision():
     attended, real = torch.ones(1, 1, L), torch.ones(1, 1, dtype=torch.bool)
     loss = caption_loss(logits, torch.zeros(words, dtype=torch.long), attended, real)
     assert float(loss.cross_entropy) == pytest.approx(words * math.log(V), rel=1e-5)
+
+
+# Section 4.1.
+
+
+def drawn(lengths: list[list[int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Logits, targets and log p(s) of all words, in order, and the mask, of captions (N, K)."""
+    counts = torch.tensor(lengths)
+    mask = torch.arange(int(counts.max())) < counts[..., None]
+    words = int(mask.sum())
+    log_s = -torch.rand(words).double().requires_grad_()
+    return torch.randn(words, V).double(), torch.randint(0, V, (words,)), log_s, mask
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_each_draw_is_rewarded_by_the_words_from_its_own_on(smoothing: float):
+    logits, targets, log_s, mask = drawn([[4, 2], [3, 0]])
+    (weights,) = torch.autograd.grad(
+        reinforce(logits, targets, log_s, mask, -1.5, smoothing), log_s
+    )
+    gains = torch.zeros(mask.shape).double()
+    order = [(n, k, t) for t in range(4) for n, k in np.ndindex(2, 2) if mask[n, k, t]]
+    real = torch.ones(1, 1, dtype=torch.bool)
+    for i, at in enumerate(order):
+        one = caption_loss(
+            logits[i : i + 1], targets[i : i + 1], torch.ones(1, 1, L), real, smoothing
+        )
+        gains[at] = -one.cross_entropy + 1.5
+    for weight, (n, k, t) in zip(weights, order, strict=True):
+        assert float(weight) == pytest.approx(-float(gains[n, k, t:].sum()), rel=1e-5)
+
+
+def test_words_learn_nothing_from_the_reward():
+    logits, targets, log_s, mask = drawn([[3]])
+    logits.requires_grad_()
+    surrogate = reinforce(logits, targets, log_s, mask, 0.0)
+    assert torch.autograd.grad(surrogate, logits, allow_unused=True) == (None,)
+
+
+def test_soft_attention_adds_nothing_of_section_4_1():
+    logits, targets, _ = captions([2])
+    loss = caption_loss(logits, targets, torch.ones(1, 1, L), torch.ones(1, 1, dtype=torch.bool))
+    assert loss.reinforce == loss.entropy == 0
+
+
+def test_the_baseline_is_the_moving_average_of_the_paper():
+    seen, baseline = [-5.0, -3.0, -2.0, -2.5], 0.0
+    for value in seen:
+        baseline = moving_average(baseline, value)
+    expected = sum(0.1 * 0.9 ** (3 - k) * value for k, value in enumerate(seen))
+    assert baseline == pytest.approx(expected)

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from helpers import assert_same, rescore, with_biases
+from helpers import KINDS, assert_same, rescore, with_biases
 from torch import Tensor
 
 from captioner.models.decoder import Decoder
@@ -139,6 +139,23 @@ def test_what_is_reported_is_what_reading_the_caption_gives(
             assert hypothesis.log_prob == pytest.approx(total, abs=1e-5)
             for ours, expected in zip(hypothesis.trace, seen.trace, strict=True):
                 torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_decoder_is_searched_alike(make_decoder, annotations: Tensor, kind: str):
+    """Its traces go with the beams, and images that are done leave the others as they are."""
+    decoder, lengths = make_decoder(1, tied_output=True, **KINDS[kind]), set()
+    with_biases(decoder, {END: 6.0})
+    found = search(decoder, annotations, width=3, max_length=12, trace=True)
+    for annotation, hypotheses in zip(annotations, found, strict=True):
+        for hypothesis in hypotheses:
+            lengths.add(len(hypothesis.ids))
+            seen = rescore(decoder, annotation, hypothesis.ids)
+            total = float(hypothesis.word_log_probs.sum()) + seen.end * hypothesis.ended
+            assert hypothesis.log_prob == pytest.approx(total, abs=1e-5)
+            for ours, expected in zip(hypothesis.trace, seen.trace, strict=True):
+                torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+    assert len(lengths) > 1
 
 
 @pytest.mark.parametrize("options", STRATEGIES)

@@ -87,9 +87,47 @@ def test_gradients_are_clipped_to_their_norm(tmp_path: Path, clip: float):
     assert norms == pytest.approx([min(clip, norm) for norm in logged], rel=1e-3)
 
 
-def test_it_learns(tmp_path: Path):
-    lines = Bench(tmp_path, epochs=8, learning_rate=1e-2).fit().lines()
+ESTIMATORS = ("reinforce", "gumbel", "straight_through")
+DECODERS = [
+    {"attention_kind": "soft"},
+    *({"attention_kind": "hard", "estimator": estimator} for estimator in ESTIMATORS),
+]
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_it_learns(tmp_path: Path, decoder: dict[str, str]):
+    lines = Bench(tmp_path, epochs=8, learning_rate=1e-2, decoder=decoder).fit().lines()
     assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_the_baseline_follows_the_updates_however_they_are_cut_up(tmp_path: Path, accumulation):
+    hard = {"attention_kind": "hard"}
+    bench = Bench(tmp_path, epochs=2, accumulation=accumulation, decoder=hard).fit()
+    baseline = 0.0
+    for line in bench.lines():
+        baseline = 0.9 * baseline - 0.1 * line["loss"]
+    assert bench.trainer.position.baseline == pytest.approx(baseline, rel=1e-6)
+
+
+def test_attention_learns_by_reinforce_with_its_weight_and_from_the_baseline(tmp_path: Path):
+    """With no image read by expectation and no penalty, nothing else leads to its weights."""
+
+    def learnt(baseline: float = 0.0, **weights: float) -> torch.Tensor:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        loss = LossOptions(**{"penalty": 0.0, "entropy": 0.0, **weights})
+        hard = {"attention_kind": "hard", "expectation": 0.0}
+        bench = Bench(folder, loss=loss, decoder=hard, optimizer="rmsprop", weight_decay=0.0)
+        torch.manual_seed(0)
+        bench.trainer.position.baseline = baseline
+        before = bench.model.decoder.attention.key.weight.detach().clone()
+        bench.trainer._update([next(iter(bench.trainer.loader))])
+        return bench.model.decoder.attention.key.weight.detach() - before
+
+    assert not learnt(reinforce=0.0).any()
+    assert learnt(reinforce=1.0).any()
+    assert learnt(reinforce=0.0, entropy=1.0).any()
+    assert not torch.equal(learnt(reinforce=1.0), learnt(reinforce=1.0, baseline=-3.0))
 
 
 @pytest.mark.parametrize("fine_tune_from", [None, 0, 1])
@@ -195,11 +233,13 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_overwritten(tmp_path:
 # Going on.
 
 
+@pytest.mark.parametrize("kind", ["soft", "hard"])
 @pytest.mark.parametrize("stop", range(5))
 def test_a_trainer_restored_from_any_save_goes_on_as_if_nothing_had_happened(
-    tmp_path: Path, stop: int
+    tmp_path: Path, stop: int, kind: str
 ):
-    recipe = {"epochs": 2, "save_every": 2, "ema": 0.9, "dropout": 0.3, "accumulation": 2}
+    recipe = {"epochs": 2, "save_every": 2, "ema": 0.9, "accumulation": 2}
+    recipe["decoder"] = {"attention_kind": kind, "dropout": 0.3}
     whole = Bench(tmp_path / "whole", **recipe).fit()
     place = [i for i, saved in enumerate(whole.saved) if saved.name == "last"][stop]
     start = whole.saved[place]

@@ -20,16 +20,19 @@ SOURCE = ImageSource(Transform(SIDE, "squash"))
 
 @pytest.fixture(scope="module")
 def tiny() -> Tiny:
-    tiny = build_tiny()
+    return build_tiny()
+
+
+def validation_of(tiny: Tiny) -> Validation:
+    options = SearchOptions(width=2, max_length=6)
+    accelerator = Accelerator(cpu=True, mixed_precision="no")
     tiny.model.eval()
-    return tiny
+    return Validation(tiny.model, scenes(), tiny.vocabulary, SOURCE, options, accelerator)
 
 
 @pytest.fixture
 def scorer(tiny: Tiny) -> Validation:
-    options = SearchOptions(width=2, max_length=6)
-    accelerator = Accelerator(cpu=True, mixed_precision="no")
-    return Validation(tiny.model, scenes(), tiny.vocabulary, SOURCE, options, accelerator)
+    return validation_of(tiny)
 
 
 def test_the_loss_is_the_mean_over_all_words_however_they_are_batched(
@@ -72,9 +75,30 @@ def test_what_is_novel_is_told_by_the_captions_trained_on(tiny: Tiny, scorer: Va
     assert scorer()["novel-captions"] == pytest.approx(100 * new / len(said))
 
 
-def test_validation_leaves_training_as_it_was(tiny: Tiny, scorer: Validation):
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+def test_validation_leaves_training_as_it_was(kind: str):
     """No gradients are kept, no weight changes, and it repeats."""
+    tiny = build_tiny(attention_kind=kind)
+    scorer = validation_of(tiny)
     before = {name: tensor.clone() for name, tensor in tiny.model.state_dict().items()}
     assert scorer() == scorer()
     assert all(torch.equal(before[name], t) for name, t in tiny.model.state_dict().items())
     assert all(parameter.grad is None for parameter in tiny.model.parameters())
+    assert not any(module.training for module in tiny.model.modules())
+
+
+@pytest.mark.parametrize("estimator", ["reinforce", "gumbel", "straight_through"])
+def test_the_variance_of_the_gradient_is_that_of_what_is_drawn(estimator: str):
+    tiny = build_tiny(attention_kind="hard", estimator=estimator)
+    scorer, attention = validation_of(tiny), tiny.model.decoder.attention
+    assert scorer()["attention-gradient-variance"] > 0
+    state = torch.get_rng_state()
+    scorer.gradient_variance()
+    assert torch.equal(torch.get_rng_state(), state)
+    with torch.no_grad():
+        attention.score.weight.mul_(1e6)  # one location is certain, so nothing varies
+    assert scorer.gradient_variance() < 1e-12
+
+
+def test_soft_attention_has_no_such_variance(scorer: Validation):
+    assert "attention-gradient-variance" not in scorer()

@@ -1,4 +1,7 @@
-"""Soft attention: where to look before each word (Xu et al. 2015, sections 3.1.2 and 4.2)."""
+"""Soft attention: where to look before each word (Xu et al. 2015, sections 3.1.2 and 4.2).
+
+The other kinds, behind the same two methods, are in hard.py, heads.py and adaptive.py.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from captioner.models.lstm import State
+
 NONLINEARITIES = {"tanh": torch.tanh, "relu": F.relu}
 
 
 class Memory(NamedTuple):
-    """What a decoder keeps of N images while it writes: computed once, read at every step."""
+    """What a decoder keeps of N images while it writes: computed once, read at every step.
+
+    A kind of attention that keeps other things has a tuple of its own. In each, the annotations
+    come first and every part has a row per image.
+    """
 
     annotations: Tensor  # (N, L, D)  a_i
     keys: Tensor  # (N, L, A)  W_a a_i, the part of f_att that no hidden state changes
+
+
+class Draw(NamedTuple):
+    """What REINFORCE learns from where locations are drawn at random."""
+
+    log_prob: Tensor  # (N, K)  log α_ti of the location i that was drawn; 0 where none was
+    entropy: Tensor  # (N, K)  H[s_t] = −Σ_i α_ti log α_ti, in nats
 
 
 class Look(NamedTuple):
@@ -23,6 +39,8 @@ class Look(NamedTuple):
 
     context: Tensor  # (N, K, D)  ẑ = Σ_i α_i a_i
     alpha: Tensor  # (N, K, L)  sums to one over L
+    beta: Tensor | None = None  # (N, K, 1)  share of the image in ẑ, where attention itself says
+    draw: Draw | None = None
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -53,9 +71,42 @@ class SoftAttention(nn.Module):
         """The products that do not depend on the recurrence. annotations: (N, L, D)."""
         return Memory(annotations, self.key(annotations))
 
-    def forward(self, hidden: Tensor, memory: Memory) -> Look:
-        """hidden: h_{t-1}, (N, K, H)."""
-        query = self.query(hidden)[:, :, None]  # (N, K, 1, A)
-        scores = self.score(self.nonlinearity(memory.keys[:, None] + query)).squeeze(-1)
-        alpha = at_least_float32(scores).softmax(-1)  # (N, K, L)
-        return Look(alpha.to(memory.annotations.dtype) @ memory.annotations, alpha)
+    def forward(self, state: State, embedded: Tensor, memory: Memory) -> Look:
+        """state: h_{t-1} and c_{t-1}, each (N, K, H); embedded: E y_{t-1}, (N, K, E).
+
+        That is all there is to look with before a word; most kinds use h_{t-1} alone.
+        """
+        alpha = self.scores(self.query(state.hidden), memory.keys[:, None]).softmax(-1)
+        return Look(read(alpha, memory.annotations), alpha)
+
+    def scores(self, query: Tensor, keys: Tensor) -> Tensor:
+        """e_t, (N, K, L), of queries W_h h_{t-1} + b, (N, K, A), to keys (N, 1 or K, L, A)."""
+        scores = self.score(self.nonlinearity(keys + query[:, :, None])).squeeze(-1)
+        return at_least_float32(scores)
+
+
+def read(weights: Tensor, annotations: Tensor) -> Tensor:
+    """ẑ_t = Σ_i α_ti a_i, (N, K, D), of weights (N, K, L)."""
+    return weights.to(annotations.dtype) @ annotations
+
+
+class MeanMemory(NamedTuple):
+    annotations: Tensor  # (N, L, D)
+    mean: Tensor  # (N, 1, D)
+
+
+class NoAttention(nn.Module):
+    """The mean annotation vector before every word, all locations alike: what attention must beat.
+
+    The decoder then sees one vector per image, as in Vinyals et al. 2015, though at each step.
+    """
+
+    def remember(self, annotations: Tensor) -> MeanMemory:
+        """annotations: (N, L, D)."""
+        return MeanMemory(annotations, annotations.mean(1, keepdim=True))
+
+    def forward(self, state: State, embedded: Tensor, memory: MeanMemory) -> Look:
+        """As `SoftAttention.forward`."""
+        captions, locations = state.hidden.shape[1], memory.annotations.shape[1]
+        alpha = state.hidden.new_full((len(memory.mean), captions, locations), 1 / locations)
+        return Look(memory.mean.expand(-1, captions, -1), alpha)

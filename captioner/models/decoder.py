@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captioner.models.attention import Memory, SoftAttention, at_least_float32
-from captioner.models.lstm import LSTMCell, State
+from captioner.models.attention import Draw, Look, Memory, at_least_float32
+from captioner.models.cells import CELLS
+from captioner.models.kinds import build_attention
+from captioner.models.lstm import State
 
 
 class Trace(NamedTuple):
@@ -38,26 +40,29 @@ class Unrolled(NamedTuple):
 
     logits: Tensor  # (M, V) for the real words alone, in the order of `in_order`
     attended: Tensor  # (N, K, L) Σ_t α_t over each caption's real words
+    draw: Draw | None = None  # each (M,) as the logits; where REINFORCE is to learn from it
 
 
 class InitialState(nn.Module):
     """h_0 and c_0: two perceptrons of the mean annotation vector (section 3.1.2).
 
-    `shared` puts one hidden layer before the two heads, as the authors' code does.
+    `shared` puts one hidden layer before the two heads, as the authors' code does. Without `cell`
+    there is no head for c_0, which is then h_0.
     """
 
-    def __init__(self, annotation: int, hidden: int, shared: bool = False):
+    def __init__(self, annotation: int, hidden: int, shared: bool = False, cell: bool = True):
         super().__init__()
         self.shared = nn.Linear(annotation, annotation) if shared else None
         self.hidden = nn.Linear(annotation, hidden)
-        self.cell = nn.Linear(annotation, hidden)
+        self.cell = nn.Linear(annotation, hidden) if cell else None
 
     def forward(self, annotations: Tensor, captions: int) -> State:
         """annotations: (N, L, D) → State of (N, K, H), the same for all K captions of an image."""
         mean = annotations.mean(1, keepdim=True)
         if self.shared is not None:
             mean = torch.tanh(self.shared(mean))
-        starts = (at_least_float32(torch.tanh(head(mean))) for head in (self.hidden, self.cell))
+        heads = (self.hidden, self.cell or self.hidden)
+        starts = (at_least_float32(torch.tanh(head(mean))) for head in heads)
         return State(*(start.expand(-1, captions, -1) for start in starts))
 
 
@@ -132,8 +137,14 @@ class Decoder(nn.Module):
         embedding: int = 512,
         attention: int = 512,
         projection: int = 0,
+        attention_kind: str = "soft",
         attention_nonlinearity: str = "tanh",
+        heads: int = 1,
+        estimator: str = "reinforce",
+        expectation: float = 0.5,
+        temperature: float = 1.0,
         beta: str = "scalar",
+        cell: str = "lstm",
         shared_init: bool = False,
         forget_bias: float = 0.0,
         deep_output: bool = True,
@@ -144,6 +155,7 @@ class Decoder(nn.Module):
     ):
         """Sizes V, D, H, E, A; `projection` > 0 maps annotations to that size first, normalised.
 
+        `attention_kind` and what stands below it go to `build_attention`; `cell` is one of `CELLS`.
         `scaled_embedding` lets the LSTM read √E · E y_{t-1} (Vaswani et al. 2017, 3.4): rows of E
         start with a length near one, as the output needs them, and are faint beside the context.
         `dropout` acts on the embedded words, the projected annotations, h_t before the output and
@@ -161,10 +173,21 @@ class Decoder(nn.Module):
             else None
         )
         context = projection or annotation
-        self.attention = SoftAttention(context, hidden, attention, attention_nonlinearity)
+        self.attention = build_attention(
+            attention_kind,
+            context,
+            hidden,
+            attention,
+            embedding,
+            nonlinearity=attention_nonlinearity,
+            heads=heads,
+            estimator=estimator,
+            expectation=expectation,
+            temperature=temperature,
+        )
         self.beta = ContextGate(hidden, {"none": 0, "scalar": 1, "vector": context}[beta])
-        self.init = InitialState(context, hidden, shared_init)
-        self.cell = LSTMCell(embedding, context, hidden, forget_bias)
+        self.init = InitialState(context, hidden, shared_init, CELLS[cell].keeps_cell)
+        self.cell = CELLS[cell](embedding, context, hidden, forget_bias)
         self.output = DeepOutput(
             self.embedding, hidden, context, deep_output, output_tanh, tied_output, dropout
         )
@@ -184,16 +207,22 @@ class Decoder(nn.Module):
         """From the previous words y_{t-1}, (N, K) ids, to the scores of the next ones."""
         embedded = self.dropout(self.embedding(token))
         drive = self.cell.embed(self.scale * embedded)
-        context, state, trace = self._recur(drive, state, memory)
-        return Step(self.output(embedded, state.hidden, context), state, trace)
+        look, state, trace = self._recur(embedded, drive, state, memory)
+        return Step(self.output(embedded, state.hidden, look.context), state, trace)
 
-    def _recur(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Trace]:
-        """The part of a step that needs the step before: equations (4)–(6), β, and (1)–(3)."""
-        look = self.attention(state.hidden, memory)
+    def _recur(
+        self, embedded: Tensor, drive: Tensor, state: State, memory: Memory
+    ) -> tuple[Look, State, Trace]:
+        """The part of a step that needs the step before: equations (4)–(6), β, and (1)–(3).
+
+        The look comes back with its context as β lets it through.
+        """
+        look = self.attention(state, embedded, memory)
         beta = self.beta(state.hidden)
-        context = beta * look.context
-        state, gates = self.cell(embedded, context, state)
-        return context, state, Trace(look.alpha, beta, *gates, state.cell, state.hidden)
+        look = look._replace(context=beta * look.context)
+        state, gates = self.cell(drive, look.context, state)
+        shown = beta if look.beta is None else look.beta
+        return look, state, Trace(look.alpha, shown, *gates, state.cell, state.hidden)
 
     def forward(self, tokens: Tensor, mask: Tensor, annotations: Tensor) -> Unrolled:
         """Unrolls `step` over known captions, with all that needs no recurrence outside the loop.
@@ -204,21 +233,25 @@ class Decoder(nn.Module):
         """
         memory = self.remember(annotations)
         embedded = self.dropout(self.embedding(tokens))
-        # Apart once: each slice of it would have a gradient as large as the whole.
-        drive = self.cell.embed(self.scale * embedded).unbind(2)
+        # Taken apart once: each slice of the whole would have a gradient as large as the whole.
+        words, drives = embedded.unbind(2), self.cell.embed(self.scale * embedded).unbind(2)
         state = self.start(memory, tokens.shape[1])
-        hiddens, contexts, attended = [], [], 0
+        hiddens, contexts, draws, attended = [], [], [], 0
         for t, alive in enumerate(mask.any(0).sum(0).tolist()):
             state = State(*(memory_[:, :alive] for memory_ in state))
-            context, state, trace = self._recur(drive[t][:, :alive], state, memory)
+            word, drive = words[t][:, :alive], drives[t][:, :alive]
+            look, state, _ = self._recur(word, drive, state, memory)
             real = mask[:, :alive, t]
             hiddens.append(state.hidden[real])
-            contexts.append(context[real])
-            alpha = trace.alpha * real[..., None]
+            contexts.append(look.context[real])
+            if look.draw is not None:
+                draws.append([part[real] for part in look.draw])
+            alpha = look.alpha * real[..., None]
             attended = attended + F.pad(alpha, (0, 0, 0, tokens.shape[1] - alive))
         embedded = in_order(embedded, mask)
         logits = self.output(embedded, torch.cat(hiddens), torch.cat(contexts))
-        return Unrolled(logits, attended)
+        draw = Draw(*map(torch.cat, zip(*draws, strict=True))) if draws else None
+        return Unrolled(logits, attended, draw)
 
 
 def in_order(values: Tensor, mask: Tensor) -> Tensor:

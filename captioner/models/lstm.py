@@ -1,4 +1,7 @@
-"""The LSTM cell, with its gates in plain sight (Xu et al. 2015, equations (1)–(3))."""
+"""The LSTM cell, with its gates in plain sight (Xu et al. 2015, equations (1)–(3)).
+
+Other cells, behind the same two methods, are in cells.py.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +39,18 @@ class LSTMCell(nn.Module):
     moving early in training (Jozefowicz et al. 2015).
     """
 
+    rows = "ifog"  # of T, H for each
+    keeps_cell = True  # c is a memory of its own, apart from h
+
     def __init__(self, embedding: int, context: int, hidden: int, forget_bias: float = 0.0):
         super().__init__()
-        self.embed = nn.Linear(embedding, 4 * hidden)  # T_y, b
-        self.recur = nn.Linear(hidden + context, 4 * hidden, bias=False)  # T_h, T_z
+        size = len(self.rows) * hidden
+        self.embed = nn.Linear(embedding, size)  # T_y, b
+        self.recur = nn.Linear(hidden + context, size, bias=False)  # T_h, T_z
+        first = self.rows.index("f") * hidden
         with torch.no_grad():
             self.embed.bias.zero_()
-            self.embed.bias[hidden : 2 * hidden] = forget_bias
+            self.embed.bias[first : first + hidden] = forget_bias
 
     def forward(self, embedded: Tensor, context: Tensor, state: State) -> tuple[State, Gates]:
         """embedded: `embed` of the previous word, (N, K, 4H); context: ẑ_t, (N, K, D)."""
