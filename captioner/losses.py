@@ -49,11 +49,13 @@ def reinforce(
     baseline: float,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    r"""−Σ_t (Σ_{t' ≥ t} log p(y_t') − b) log p(s_t), the second term of equation (12), negated.
+    r"""−Σ_t log p(s_t) Σ_{t' ≥ t} (log p(y_t') − b), summed over captions.
 
-    Its gradient by the attention is what s_t has to learn from how well the words were predicted
-    that could depend on it. In equation (12) log p(s) is weighted by the whole caption's log p(y);
-    the words before s_t add nothing to that but variance. The baseline b is so much per word.
+    Its gradient is the second term of equation (12), with the baseline of the learning rule below
+    it, negated: a location is to become likelier as the words that it was read for did well. The
+    paper weights each log p(s_t) by the whole caption's log p(y) − b. The words before s_t do not
+    depend on it and add nothing but variance, so they are left out; and b is so much per word,
+    since long captions have a lower log p than short ones wherever they look.
 
     log_s: (M,), log α_t of the locations that were drawn, 0 where none was; like logits and
     targets in the order of mask, (N, K, T), step by step. `label_smoothing` as in `caption_loss`.

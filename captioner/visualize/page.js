@@ -14,7 +14,8 @@ const GATES = {
   cell: ["Cell state: the conveyor belt",
     "The memory that is carried on: old memory × forget gate + new content × input gate.",
     "Line: mean size over all units, whatever the sign."],
-  output: ["Output gate", "How much of its memory each unit shows to the choice of the word.",
+  output: ["Output gate",
+    "How much of its memory each unit shows to the choice of the word; of a GRU, to the new content.",
     "Line: mean over all units, 0 to 1."],
 };
 
