@@ -52,7 +52,7 @@ class DataOptions:
     cache: str = "cache"  # features of frozen encoders are kept under this folder
     workers: int = 0  # processes that load images; 0 loads in the training process
     sizes: dict[str, int] = field(  # shapes: scenes per split
-        default_factory=lambda: {"train": 7500, "val": 500, "test": 500, "novel": 500}
+        default_factory=lambda: {"train": 7000, "val": 500, "test": 500, "novel": 500}
     )
     seed: int = 0  # shapes: another seed draws another data set
 
