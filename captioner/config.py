@@ -102,7 +102,7 @@ class DecoderOptions:
     projection: int = 0  # annotations are mapped to this size and normalised first; 0: as they are
     attention_kind: str = "soft"  # soft | hard | multihead | dot | adaptive | none
     attention_nonlinearity: str = "tanh"  # in f_att, equation (4): tanh | relu; not for dot
-    heads: int = 4  # multihead and dot: so many share A, and the annotations' size
+    heads: int = 2  # multihead and dot: so many share A, and the annotations' size
     estimator: str = "reinforce"  # hard: how it learns, reinforce | gumbel | straight_through
     expectation: float = 0.5  # reinforce: probability that an image is read by expectation, 4.1
     temperature: float = 1.0  # gumbel and straight_through: of the relaxed draw

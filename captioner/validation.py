@@ -25,7 +25,7 @@ from captioner.training import batch_loss
 from captioner.vocabulary import Vocabulary
 
 BATCH = 64  # images
-DRAWS = 8  # of the same batch's locations, for the variance of what hard attention learns from
+DRAWN, DRAWS = 16, 8  # images, and how often, for the variance of hard attention's gradient
 
 
 class Validation:
@@ -80,14 +80,15 @@ class Validation:
     def gradient_variance(self) -> float:
         """How much the gradient that hard attention learns from varies with what is drawn.
 
-        The trace of its covariance over `DRAWS` draws for the same images, those of the first
-        batch: the gradient of the cross-entropy in nats per word by attention's weights, as the
-        estimator gives it, with λ_r = 1, no dropout, and the batch's log p per word as baseline.
+        The trace of its covariance over `DRAWS` draws for the same `DRAWN` images: the gradient of
+        the cross-entropy in nats per word by attention's weights, as the estimator gives it, with
+        λ_r = 1, no dropout, and these images' own log p per word as baseline.
         """
         attention, device = self.model.decoder.attention, self.accelerator.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(0)
-            batch = next(iter(self.loader)).to(device)
+            batch = Batch(*(part[:DRAWN] for part in vars(next(iter(self.loader))).values()))
+            batch = batch.to(device)
             attention.train()
             with torch.no_grad():
                 log_p = -float(batch_loss(self.model, batch).cross_entropy) / batch.words
