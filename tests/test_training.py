@@ -45,7 +45,7 @@ def test_an_update_in_pieces_is_the_same_update(tmp_path: Path, per: str):
     )
     assert len(one.lines()) == 2 * UPDATES
     for a, b in zip(one.lines(), other.lines(), strict=True):
-        assert a == pytest.approx(b, rel=1e-4)
+        assert a == pytest.approx(b, rel=1e-3)
     assert torch.allclose(weights(one, "decoder"), weights(other, "decoder"), atol=1e-4)
 
 

@@ -91,7 +91,7 @@ class Encoder(nn.Module):
 class Tiny(nn.Sequential):
     """A small CNN of stride 8 that learns to see coloured shapes from nothing in minutes.
 
-    A location sees no more than 30 pixels square, so a thing must be looked at to be named; seeing
+    A location sees no more than 26 pixels square, so a thing must be looked at to be named; seeing
     further, the decoder learns to look beside things. Even kernels keep that square around the
     location's own cell, where odd ones would move it up and left by half a stride. The last two
     channels are coordinates, added so late that the mean annotation tells what is there but not
@@ -102,7 +102,7 @@ class Tiny(nn.Sequential):
     def __init__(self, width: int = 128):
         super().__init__(
             *self._convolution(3, width // 4, 4, stride=2, padding=1),
-            *self._convolution(width // 4, width // 2, 4, stride=2, padding=1),
+            *self._convolution(width // 4, width // 2, 2, stride=2),
             *self._convolution(width // 2, width, 2, stride=2),
             *self._convolution(width, width, 3, padding=1),
             *self._convolution(width, width, 1),
