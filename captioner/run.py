@@ -72,13 +72,13 @@ def train(options: TrainOptions) -> Finished | None:
     set_seed(options.training.seed)
     collection = build_collection(options.data)
     records = {split: collection.split(split, options.data.limit) for split in ("train", "val")}
-    captions = chain.from_iterable(record.captions for record in records["train"])
+    captions = collection.captions("train", options.data.limit)
     vocabulary = Vocabulary.build(captions, options.data.min_count)
     model = build_model(options.encoder, options.decoder, vocabulary).to(accelerator.device)
     if accelerator.is_main_process:
         _announce(options, folder, records, vocabulary, model)
         report_problems(collection)
-    trainer = _build_trainer(options, folder, records, vocabulary, model, accelerator)
+    trainer = _build_trainer(options, folder, records, captions, vocabulary, model, accelerator)
     if resumed:
         _restore(trainer, folder / "checkpoints" / "last", vocabulary)
     elif accelerator.is_main_process:
@@ -99,6 +99,7 @@ def _build_trainer(
     options: TrainOptions,
     folder: Path,
     records: dict[str, list[Record]],
+    captions: list[str],
     vocabulary: Vocabulary,
     model: CaptioningModel,
     accelerator: Accelerator,
@@ -134,7 +135,7 @@ def _build_trainer(
         sources["val"],
         options.search,
         accelerator,
-        training=[caption for record in records["train"] for caption in record.captions],
+        training=captions,
     )
 
     def save(name: str, metrics: dict, state: TrainingState | None) -> None:
