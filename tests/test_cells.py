@@ -27,7 +27,7 @@ def inputs(scale: float = 1.0) -> tuple[Tensor, Tensor, State]:
     return word * scale, context * scale, State(*(part * scale for part in state))
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", CELLS)
 def test_it_equals_its_equations(name: str):
     cell = build(name)
     word, context, state = inputs()

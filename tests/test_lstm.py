@@ -1,43 +1,16 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
-import reference
 import torch
+from test_cells import D, E, H, K, N, inputs
 from torch import nn
 
 from captioner.models.lstm import LSTMCell, State
-
-N, K, E, D, H = 2, 3, 7, 6, 8
 
 
 @pytest.fixture
 def cell() -> LSTMCell:
     return LSTMCell(E, D, H, forget_bias=1.0).double()
-
-
-def inputs(scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, State]:
-    """A word's embedding, a context vector and a state."""
-    word, context = torch.randn(N, K, E).double(), torch.randn(N, K, D).double()
-    state = State(torch.randn(N, K, H).double(), torch.randn(N, K, H).double())
-    return word * scale, context * scale, State(*(part * scale for part in state))
-
-
-def test_it_equals_the_equations(cell: LSTMCell):
-    word, context, state = inputs()
-    after, gates = cell(cell.embed(word), context, state)
-    recur = cell.recur.weight.detach().numpy()
-    weights = {
-        "T_y": cell.embed.weight.detach().numpy(),
-        "b": cell.embed.bias.detach().numpy(),
-        "T_h": recur[:, :H],
-        "T_z": recur[:, H:],
-    }
-    ours = [*gates, after.cell, after.hidden]
-    for at in np.ndindex(N, K):
-        vectors = (part[at].numpy() for part in (word, state.hidden, context, state.cell))
-        for got, expected in zip(ours, reference.lstm(weights, *vectors), strict=True):
-            np.testing.assert_allclose(got[at].detach(), expected, atol=1e-12)
 
 
 def test_it_equals_torchs_cell_with_its_gates_in_another_order(cell: LSTMCell):
