@@ -162,4 +162,4 @@ def build_optimizer(
     if options.optimizer == "rmsprop":
         return torch.optim.RMSprop(groups, weight_decay=options.weight_decay)
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-    return kinds[options.optimizer](groups, weight_decay=options.weight_decay)
+    return kinds[options.optimizer](groups, weight_decay=options.weight_decay, fused=True)

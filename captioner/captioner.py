@@ -64,8 +64,10 @@ class Captioner:
         """Reads a checkpoint folder and nothing else. Raises ValueError where it is not whole."""
         opened = open_checkpoint(checkpoint)
         decoder = opened.options.decoder
+        model = restore_model(opened, build_device(device))
+        model.encoder = model.encoder.folded()
         return cls(
-            restore_model(opened, build_device(device)),
+            model,
             opened.vocabulary,
             build_transform(opened.options.encoder),
             options,

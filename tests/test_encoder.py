@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import pickle
 import urllib.error
 from pathlib import Path
@@ -258,3 +259,25 @@ def test_images_too_small_or_of_another_size_are_refused():
         Encoder(nn.Conv2d(3, 4, 16), image_size=8)
     with pytest.raises(ValueError, match="expects 48×48 images, got 64×32"):
         build_encoder("tiny", 48)(torch.zeros(1, 3, 32, 64, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "node"), [("mobilenet_v2", "features.18"), ("resnet18", "layer3"), ("tiny", None)]
+)
+def test_folded_batch_norms_change_no_annotation(name: str, node: str | None):
+    encoder = build_encoder(name, 64, node)
+    for part in encoder.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(part.weight, 0.5, 2)
+            nn.init.normal_(part.bias)
+    before = copy.deepcopy(encoder.state_dict())
+    quick = encoder.folded()
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in quick.modules())
+    assert not quick.training
+    pixels = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = encoder.eval()(pixels)
+        torch.testing.assert_close(quick(pixels), expected, rtol=0, atol=1e-4 * expected.max())
+    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())

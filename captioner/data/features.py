@@ -103,7 +103,7 @@ def cache_features(
         num_workers=workers,
         generator=torch.Generator(),  # a run that finds all cached must draw the same dropout
     )
-    encoder = encoder.to(device).eval()
+    encoder = encoder.folded().to(device)
     for pixels in progress(images, "features", len(images)):
         with torch.inference_mode():
             annotations = encoder(pixels.to(device))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from captioner.models.attention import Look, Memory, SoftAttention, read
 from captioner.models.lstm import State
+from captioner.models.unrolled import StepLinear
 
 
 class AdaptiveAttention(SoftAttention):
@@ -34,9 +35,9 @@ class AdaptiveAttention(SoftAttention):
         embedding: int,
     ):
         super().__init__(annotation, hidden, attention, nonlinearity)
-        self.gate = nn.Linear(embedding + hidden, hidden)  # W_x, W_g, b_g
-        self.sentinel_key = nn.Linear(hidden, attention, bias=False)  # W_s
-        self.sentinel_value = nn.Linear(hidden, annotation, bias=False)  # P
+        self.gate = StepLinear(embedding + hidden, hidden)  # W_x, W_g, b_g
+        self.sentinel_key = StepLinear(hidden, attention, bias=False)  # W_s
+        self.sentinel_value = StepLinear(hidden, annotation, bias=False)  # P
 
     def forward(self, state: State, embedded: Tensor, memory: Memory) -> Look:
         """As `SoftAttention.forward`."""

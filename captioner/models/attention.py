@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captioner.models.lstm import State
+from captioner.models.unrolled import StepLinear
 
 NONLINEARITIES = {"tanh": torch.tanh, "relu": F.relu}
 
@@ -62,7 +63,7 @@ class SoftAttention(nn.Module):
     def __init__(self, annotation: int, hidden: int, attention: int, nonlinearity: str = "tanh"):
         super().__init__()
         self.key = nn.Linear(annotation, attention, bias=False)  # W_a
-        self.query = nn.Linear(hidden, attention)  # W_h, b
+        self.query = StepLinear(hidden, attention)  # W_h, b
         self.score = nn.Linear(attention, 1, bias=False)  # v
         nn.init.normal_(self.score.weight, std=2 * attention**-0.5)  # so that α differs at once
         self.nonlinearity = NONLINEARITIES[nonlinearity]

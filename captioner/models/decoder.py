@@ -12,6 +12,7 @@ from captioner.models.attention import Draw, Look, Memory, at_least_float32
 from captioner.models.cells import CELLS
 from captioner.models.kinds import build_attention
 from captioner.models.lstm import State
+from captioner.models.unrolled import unrolled
 
 
 class Trace(NamedTuple):
@@ -206,52 +207,55 @@ class Decoder(nn.Module):
     def step(self, token: Tensor, state: State, memory: Memory) -> Step:
         """From the previous words y_{t-1}, (N, K) ids, to the scores of the next ones."""
         embedded = self.dropout(self.embedding(token))
-        drive = self.cell.embed(self.scale * embedded)
-        look, state, trace = self._recur(embedded, drive, state, memory)
+        look, beta = self._look(embedded, state, memory)
+        state, gates = self.cell(self.cell.embed(self.scale * embedded), look.context, state)
+        trace = Trace(look.alpha, beta, *gates, state.cell, state.hidden)
         return Step(self.output(embedded, state.hidden, look.context), state, trace)
 
-    def _recur(
-        self, embedded: Tensor, drive: Tensor, state: State, memory: Memory
-    ) -> tuple[Look, State, Trace]:
-        """The part of a step that needs the step before: equations (4)–(6), β, and (1)–(3).
-
-        The look comes back with its context as β lets it through.
-        """
+    def _look(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Look, Tensor]:
+        """Equations (4)–(6), with the context as β lets it through, and the β to show."""
         look = self.attention(state, embedded, memory)
         beta = self.beta(state.hidden)
         look = look._replace(context=beta * look.context)
-        state, gates = self.cell(drive, look.context, state)
-        shown = beta if look.beta is None else look.beta
-        return look, state, Trace(look.alpha, shown, *gates, state.cell, state.hidden)
+        return look, beta if look.beta is None else look.beta
 
     def forward(self, tokens: Tensor, mask: Tensor, annotations: Tensor) -> Unrolled:
         """Unrolls `step` over known captions, with all that needs no recurrence outside the loop.
 
         tokens: (N, K, T) ids of the previous words, `<start>` first. mask: (N, K, T), true where
         there is a word to predict; along K it must not grow at any step, i.e. the captions of an
-        image stand longest first. Then each step runs on the leading columns still alive.
+        image stand longest first. Attention, whose captions share an image's row, then looks for
+        the leading columns still alive; all else is done for the real words of a step alone.
         """
         memory = self.remember(annotations)
-        embedded = self.dropout(self.embedding(tokens))
-        # Taken apart once: each slice of the whole would have a gradient as large as the whole.
-        words, drives = embedded.unbind(2), self.cell.embed(self.scale * embedded).unbind(2)
-        state = self.start(memory, tokens.shape[1])
+        embedded = self.dropout(self.embedding(in_order(tokens, mask)))
+        counts = mask.sum((0, 1)).tolist()  # the real words of each step
+        words, drives = embedded.split(counts), self.cell.embed(self.scale * embedded).split(counts)
+        state = State(*(part.flatten(0, 1) for part in self.start(memory, tokens.shape[1])))
+        before = torch.ones_like(mask[..., 0])  # which captions the state has rows of
         hiddens, contexts, draws, attended = [], [], [], 0
-        for t, alive in enumerate(mask.any(0).sum(0).tolist()):
-            state = State(*(memory_[:, :alive] for memory_ in state))
-            word, drive = words[t][:, :alive], drives[t][:, :alive]
-            look, state, _ = self._recur(word, drive, state, memory)
-            real = mask[:, :alive, t]
-            hiddens.append(state.hidden[real])
-            contexts.append(look.context[real])
-            if look.draw is not None:
-                draws.append([part[real] for part in look.draw])
-            alpha = look.alpha * real[..., None]
-            attended = attended + F.pad(alpha, (0, 0, 0, tokens.shape[1] - alive))
-        embedded = in_order(embedded, mask)
+        with unrolled(self):
+            for t, alive in enumerate(mask.any(0).sum(0).tolist()):
+                real = mask[:, :alive, t]
+                state = State(*(part[mask[:, : before.shape[1], t][before]] for part in state))
+                shared = State(*(spread(part, real) for part in state))
+                look, _ = self._look(spread(words[t], real), shared, memory)
+                contexts.append(look.context[real])
+                state, _ = self.cell(drives[t], contexts[-1], state)
+                hiddens.append(state.hidden)
+                before = real
+                if look.draw is not None:
+                    draws.append([part[real] for part in look.draw])
+                alpha = look.alpha * real[..., None]
+                attended = attended + F.pad(alpha, (0, 0, 0, tokens.shape[1] - alive))
         logits = self.output(embedded, torch.cat(hiddens), torch.cat(contexts))
         draw = Draw(*map(torch.cat, zip(*draws, strict=True))) if draws else None
         return Unrolled(logits, attended, draw)
+
+
+def spread(rows: Tensor, real: Tensor) -> Tensor:
+    """(M, …) → (N, K, …): the rows in turn where `real`, (N, K), is true, and zero elsewhere."""
+    return rows.new_zeros(*real.shape, *rows.shape[1:]).index_put((real,), rows)
 
 
 def in_order(values: Tensor, mask: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from captioner.models.attention import NONLINEARITIES, Look, at_least_float32
 from captioner.models.lstm import State
+from captioner.models.unrolled import StepLinear
 
 
 class HeadMemory(NamedTuple):
@@ -39,7 +40,7 @@ class DotAttention(nn.Module):
             )
         self.key = nn.Linear(annotation, attention, bias=False)  # K
         self.value = nn.Linear(annotation, annotation, bias=False)  # V
-        self.query = nn.Linear(hidden, attention)  # Q, b
+        self.query = StepLinear(hidden, attention)  # Q, b
         self.heads = heads
 
     def remember(self, annotations: Tensor) -> HeadMemory:

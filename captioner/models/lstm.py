@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from captioner.models.unrolled import StepLinear
+
 
 class State(NamedTuple):
     """The two memories of the decoder."""
@@ -46,7 +48,7 @@ class LSTMCell(nn.Module):
         super().__init__()
         size = len(self.rows) * hidden
         self.embed = nn.Linear(embedding, size)  # T_y, b
-        self.recur = nn.Linear(hidden + context, size, bias=False)  # T_h, T_z
+        self.recur = StepLinear(hidden + context, size, bias=False)  # T_h, T_z
         first = self.rows.index("f") * hidden
         with torch.no_grad():
             self.embed.bias.zero_()
