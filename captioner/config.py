@@ -75,7 +75,7 @@ class EncoderOptions:
     name: str = "tiny"  # tiny, or any torchvision classification model
     node: str | None = None  # the trunk is cut behind this node; it must still have a grid
     weights: str | None = None  # a torchvision weight name, a state dict's path, or null (random)
-    image_size: int = 96  # pixels, square
+    image_size: int = 64  # pixels, square
     fit: str = "squash"  # how an image becomes square: squash | crop | pad
     fine_tune_from: int | None = None  # first epoch that trains the encoder; null: it is frozen
     learning_rate: float = 1e-4  # peak, for the encoder alone

@@ -23,7 +23,7 @@ GRIDS = {  # D, and H = W, as the presets' comments state them
     "mobilenet_v2": (1280, 7),
     "resnet50": (2048, 7),
     "resnet101": (2048, 7),
-    "tiny": (130, 12),
+    "tiny": (130, 8),
     "vgg19": (512, 14),
     "vit_b_16": (768, 14),
 }
