@@ -49,7 +49,7 @@ class Scene:
     seed: int
     groups: list[Group]
 
-    def draw(self, size: int = 96) -> Image.Image:
+    def draw(self, size: int = 64) -> Image.Image:
         """The scene as an RGB picture; the same scene at every size, sharper where larger."""
         shapes = [shape for group in self.groups for shape in group.shapes]
         return draw(shapes, self.seed, size)
