@@ -15,7 +15,7 @@ from torch import Tensor
 
 from captioner.models.decoder import Decoder, Trace
 from captioner.models.lstm import State
-from captioner.vocabulary import END, PAD, START, UNKNOWN
+from captioner.vocabulary import END, PAD, START, UNWRITTEN
 
 NEVER = float("-inf")
 
@@ -121,6 +121,8 @@ def truncate(probs: Tensor, top_k: int, top_p: float) -> Tensor:
 
     probs: (…, V). The likeliest word always stays. The result is not normalised.
     """
+    if not top_k and top_p == 1:
+        return probs  # sorting would take longer than all the rest of a step
     ordered, words = probs.sort(dim=-1, descending=True)
     keep = ordered.cumsum(-1) - ordered < top_p
     keep |= top_p == 1  # a sum of nearly 1 may round to it
@@ -171,7 +173,7 @@ class Rules:
     def __call__(self, log_probs: Tensor, words: Tensor) -> Tensor:
         """Sets the log-probability of forbidden words to −∞. words: (N, K, t), `<start>` first."""
         end = log_probs[..., END].clone()
-        log_probs[..., [PAD, START, UNKNOWN]] = NEVER
+        log_probs[..., UNWRITTEN] = NEVER
         if words.shape[-1] <= self.min_length:
             log_probs[..., END] = NEVER
         n = self.block_ngrams
