@@ -111,8 +111,12 @@ class SamplePick:
 
     def __call__(self, log_probs: Tensor, totals: Tensor, lengths: Tensor) -> Choice:
         probs = truncate((log_probs / self.temperature).softmax(-1), self.top_k, self.top_p)
-        token = torch.multinomial(probs.flatten(0, 1), 1, generator=self.generator)
-        token = token.view(log_probs.shape[:2])
+        # One random number per caption, which falls somewhere in the distribution, where
+        # torch.multinomial draws one per word. It stays below the total, however that rounds.
+        below = probs.cumsum(-1)
+        draw = torch.rand((*probs.shape[:2], 1), generator=self.generator, device=probs.device)
+        token = torch.searchsorted(below, (1 - 2**-20) * draw * below[..., -1:], right=True)
+        token = token.squeeze(-1)
         return Choice(token, torch.arange(token.shape[1], device=token.device).expand_as(token))
 
 
@@ -205,7 +209,8 @@ class Draft:
 
     def add(self, images: Tensor, choice: Choice, log_probs: Tensor, trace: Trace | None) -> None:
         """One more word for some images, of which (n, …) are given; the others get `<pad>`."""
-        gain = take(log_probs, choice.parent).gather(-1, choice.token[..., None]).squeeze(-1)
+        continued = choice.parent * log_probs.shape[-1] + choice.token
+        gain = log_probs.flatten(1).gather(1, continued)
         same = torch.arange(self.words.shape[1], device=images.device).expand_as(self.totals)
         parent = same.index_copy(0, images, choice.parent)
         token = torch.full_like(parent, PAD).index_copy(0, images, choice.token)
