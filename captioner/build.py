@@ -57,8 +57,6 @@ def build_accelerator(options: TrainOptions) -> Accelerator:
     AcceleratorState._reset_state()  # or a sweep's second job could not change the precision
     # Until fine-tuning begins the encoder's weights get no gradient, which DDP must know.
     unused = options.encoder.fine_tune_from not in (None, 0)
-    # Nor does self-critical training teach hard attention where to look.
-    unused |= options.loss.objective == "self_critical" and options.decoder.attention_kind == "hard"
     if device.index is not None:
         torch.cuda.set_device(device)  # accelerate takes the current one
     return Accelerator(

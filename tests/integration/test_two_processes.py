@@ -67,7 +67,7 @@ def test_weights_and_scores_are_the_same_at_the_end(one_and_two: tuple[Path, Pat
 
 
 def test_both_learn_from_samples_of_their_own(tmp_path: Path):
-    """Hard attention gets no gradient from them, which DDP must not wait for."""
+    """Hard attention too, which has nothing to learn from them that DDP might wait for."""
     hard = (*RECIPE, "decoder.attention_kind=hard", "training.epochs=1")
     assert run_script("train", *hard, "name=hard", f"runs={tmp_path / 'runs'}").status == 0
     training = [option for option in RECIPE if option.startswith("training.")]
