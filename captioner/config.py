@@ -248,9 +248,7 @@ class TrainOptions:
     name: str | None = None  # the run's folder is runs/<name>; null: the first free name
     runs: str = "runs"
     resume: str | None = None  # a run's folder: goes on exactly where it stopped
-    start: str | None = (
-        None  # a checkpoint's folder: its data, encoder and decoder, weights and all
-    )
+    start: str | None = None  # a checkpoint to go on from: its data, encoder, decoder and weights
     device: str | None = None  # cpu, cuda, cuda:1, mps …; null: the best there is
     debug: bool = False  # show tracebacks
     data: DataOptions = field(default_factory=DataOptions)
