@@ -15,6 +15,7 @@ from captioner.config import (
     DataOptions,
     DecoderOptions,
     EncoderOptions,
+    LossOptions,
     TrainingOptions,
     TrainOptions,
 )
@@ -27,6 +28,7 @@ from captioner.data.shapes import read_shapes
 from captioner.models.decoder import Decoder
 from captioner.models.encoder import Encoder, build_encoder
 from captioner.models.model import CaptioningModel
+from captioner.objectives import CiderReward, CrossEntropy, Objective, SelfCritical
 from captioner.progress import track
 from captioner.vocabulary import Vocabulary
 
@@ -149,6 +151,20 @@ def build_source(
             views=views,
         ),
     )
+
+
+def build_objective(
+    options: LossOptions,
+    model: CaptioningModel,
+    records: Sequence[Record],
+    vocabulary: Vocabulary,
+    max_length: int,
+) -> Objective:
+    """records: of the items of training's batches; max_length: words of a sampled caption."""
+    if options.objective == "cross_entropy":
+        return CrossEntropy(options.label_smoothing)
+    rewards = CiderReward(records, vocabulary)
+    return SelfCritical(model, rewards, options.samples, options.baseline, max_length)
 
 
 def build_optimizer(

@@ -19,6 +19,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from captioner.config import ANEW
+
 CONF = Path(__file__).resolve().parents[1] / "conf"
 MISTAKES = (ValueError, OSError, HydraException, OmegaConfBaseException)
 
@@ -78,13 +80,29 @@ def _name_sweep_job(options: Any) -> None:
 
 def refuse_overrides_but(*allowed: str) -> None:
     """Raises ValueError where the command line sets any other option."""
-    for override in HydraConfig.get().overrides.task:
-        key = override.split("=")[0].lstrip("+~")
+    for key, override in _overrides():
         if key not in allowed:
             raise ValueError(
                 f"{allowed[0]}= goes on with the options of the run, so {override} can't be set; "
                 "leave it out, or start a new run"
             )
+
+
+def refuse_contradictions() -> None:
+    """Raises ValueError where the command line sets what the checkpoint of `start=` brings."""
+    anew = [f"{part}.{name}" for part, names in ANEW.items() for name in names]
+    for key, override in _overrides():
+        if key.split(".")[0] in ("data", "encoder", "decoder") and key not in anew:
+            raise ValueError(
+                f"start= brings data, encoder and decoder, so {override} can't be set; leave it "
+                f"out, or set one of {', '.join(anew)}"
+            )
+
+
+def _overrides() -> Iterator[tuple[str, str]]:
+    """Keys of the command line, each with its whole `key=value`."""
+    for override in HydraConfig.get().overrides.task:
+        yield override.split("=")[0].lstrip("+~"), override
 
 
 def explain(error: Exception, schema: type) -> str:

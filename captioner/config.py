@@ -135,8 +135,14 @@ class DecoderOptions:
 
 @dataclass
 class LossOptions:
-    """Equation (14): L = Σ_t −log p(y_t) + λ Σ_i (1 − Σ_t α_ti)², summed over captions."""
+    """Equation (14): L = Σ_t −log p(y_t) + λ Σ_i (1 − Σ_t α_ti)², summed over captions.
 
+    The first term becomes −Σ_t A log p(y_t) where sampled captions y are rewarded, see `objective`.
+    """
+
+    objective: str = "cross_entropy"  # cross_entropy | self_critical (Rennie et al. 2017)
+    samples: int = 5  # self_critical: captions drawn of each image, for whose CIDEr-D A stands
+    baseline: str = "others"  # self_critical, the reward that A is above: others (mean of) | greedy
     penalty: float = 1.0  # λ, the weight of the doubly stochastic penalty
     per: str = "caption"  # both sums are divided by the number of captions, or of words
     label_smoothing: float = 0.0
@@ -148,6 +154,11 @@ class LossOptions:
             _at_least(f"loss.{name}", getattr(self, name), 0)
         _one_of("loss.per", self.per, ("caption", "word"))
         _fraction("loss.label_smoothing", self.label_smoothing)
+        _one_of("loss.objective", self.objective, ("cross_entropy", "self_critical"))
+        _one_of("loss.baseline", self.baseline, ("others", "greedy"))
+        _at_least("loss.samples", self.samples, 2 if self.baseline == "others" else 1)
+        if self.objective == "self_critical" and self.label_smoothing:
+            raise ValueError("loss.objective=self_critical has no labels: loss.label_smoothing=0")
 
 
 @dataclass
@@ -163,10 +174,12 @@ class TrainingOptions:
     weight_decay: float = 0.01
     schedule: str = "cosine"  # after the warm-up: cosine (to zero) | constant
     warmup: float = 0.05  # fraction of all updates over which the learning rate rises
+    scheduled_sampling: float = 0.0  # own words read in place of the caption's; rises up to this
     clip: float = 5.0  # largest norm of the gradient
     ema: float = 0.0  # decay of the averaged weights that are validated and kept; 0: none
     precision: str = "auto"  # auto (bf16 where the hardware has it) | fp32 | bf16
-    patience: int | None = None  # stop after so many validations without a better BLEU-4
+    best: str = "bleu-4"  # validation score that tells the best checkpoint: bleu-4 | cider
+    patience: int | None = None  # stop after so many validations without a better score
     validate_every: int = 1  # epochs
     save_every: int | None = None  # updates between saves of `last` within an epoch
     seed: int = 0
@@ -180,9 +193,11 @@ class TrainingOptions:
         _at_least("training.pictures", self.pictures, 0)
         _one_of("training.optimizer", self.optimizer, ("adamw", "adam", "rmsprop"))
         _one_of("training.schedule", self.schedule, ("cosine", "constant"))
+        _one_of("training.best", self.best, ("bleu-4", "cider"))
         _one_of("training.precision", self.precision, ("auto", "fp32", "bf16"))
         _fraction("training.warmup", self.warmup)
         _fraction("training.ema", self.ema)
+        _fraction("training.scheduled_sampling", self.scheduled_sampling)
         if self.accumulation > self.batch_images:
             raise ValueError(
                 f"training.accumulation is {self.accumulation}, more than the "
@@ -221,6 +236,11 @@ class SearchOptions:
             raise ValueError(f"search.top_p is {self.top_p}; it must be above 0 and at most 1")
 
 
+# What a checkpoint that a run starts from leaves to the run: where the data are now, and how the
+# encoder is trained from here on.
+ANEW = {"data": ("root", "file", "images"), "encoder": ("fine_tune_from", "learning_rate")}
+
+
 @dataclass
 class TrainOptions:
     """scripts/train.py. A checkpoint's config.yaml holds exactly these."""
@@ -228,6 +248,7 @@ class TrainOptions:
     name: str | None = None  # the run's folder is runs/<name>; null: the first free name
     runs: str = "runs"
     resume: str | None = None  # a run's folder: goes on exactly where it stopped
+    start: str | None = None  # a checkpoint to go on from: its data, encoder, decoder and weights
     device: str | None = None  # cpu, cuda, cuda:1, mps …; null: the best there is
     debug: bool = False  # show tracebacks
     data: DataOptions = field(default_factory=DataOptions)
@@ -236,6 +257,29 @@ class TrainOptions:
     loss: LossOptions = field(default_factory=LossOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
     search: SearchOptions = field(default_factory=SearchOptions)  # validation's
+
+    def __post_init__(self) -> None:
+        if self.loss.objective == "self_critical" and not self.start:
+            raise ValueError(
+                "loss.objective=self_critical needs start=, a checkpoint that cross-entropy made"
+            )
+
+    def from_start(self, trained: TrainOptions) -> TrainOptions:
+        """These options with the data and the model of the run that `start` came from, but `ANEW`.
+
+        Data are where they were, unless it is said where they are.
+        """
+        data, encoder = (
+            {name: getattr(getattr(self, part), name) for name in names}
+            for part, names in ANEW.items()
+        )
+        data = {name: place for name, place in data.items() if place is not None}
+        return replace(
+            self,
+            data=replace(trained.data, **data),
+            encoder=replace(trained.encoder, **encoder),
+            decoder=trained.decoder,
+        )
 
 
 @dataclass

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from captioner.vocabulary import UNWRITTEN
 
 
 class CaptionLoss(NamedTuple):
     """Sums, not means: whoever calls divides, so that no batch size or padding enters."""
 
-    cross_entropy: Tensor  # scalar, −Σ log p(y_t) over M real words, smoothed
+    cross_entropy: Tensor  # scalar, −Σ log p(y_t) over M real words, smoothed, or `policy_gradient`
     penalty: Tensor  # scalar, Σ over captions of Σ_i (1 − Σ_t α_ti)²
     reinforce: Tensor  # scalar, of which only the gradient has a meaning; see `reinforce`
     entropy: Tensor  # scalar, Σ H[s_t]; like `reinforce` zero where no location is drawn
@@ -67,6 +71,19 @@ def reinforce(
     gains = log_p.new_zeros(steps.shape).masked_scatter(steps, log_p - baseline)
     to_go = gains.flip(0).cumsum(0).flip(0)[steps]  # (M,)
     return -(to_go * log_s).sum()
+
+
+def policy_gradient(logits: Tensor, targets: Tensor, advantages: Tensor) -> Tensor:
+    """−Σ_t A log p(y_t), whose gradient is an estimate of minus the expected reward's.
+
+    logits: (M, V), targets: (M,) and advantages: (M,) of all words of captions that were sampled
+    from p; a caption's words share its advantage A. p is what a search writes from: words that are
+    never written have no part in it.
+    """
+    unwritten = torch.tensor(UNWRITTEN, device=logits.device)
+    possible = logits.float().index_fill(-1, unwritten, -math.inf)
+    log_p = -F.cross_entropy(possible, targets, reduction="none")
+    return -(advantages.to(log_p.dtype) * log_p).sum()
 
 
 def moving_average(baseline: float, log_p: float) -> float:

@@ -14,11 +14,13 @@ from captioner.build import (
     build_accelerator,
     build_collection,
     build_model,
+    build_objective,
     build_optimizer,
     build_source,
 )
 from captioner.captioner import Captioner
 from captioner.checkpoint import (
+    Checkpoint,
     TrainingState,
     load_options,
     open_checkpoint,
@@ -59,13 +61,18 @@ class Finished:
 def train(options: TrainOptions) -> Finished | None:
     """Runs a recipe to its end, or goes on with `options.resume`; None off the main process.
 
+    With `options.start` the recipe begins with the weights of a checkpoint, and its data and model.
     Raises ValueError for a user's mistake, before anything is written.
     """
-    resumed = options.resume is not None
+    resumed, begin = options.resume is not None, None
     if resumed:
         folder, device = Path(options.resume), options.device
         options = _options_of(folder)
         options.device = device or options.device
+        begin = open_checkpoint(folder / "checkpoints" / "last")
+    elif options.start is not None:
+        begin = open_checkpoint(options.start)
+        options = options.from_start(begin.options)
     accelerator = build_accelerator(options)
     if not resumed:
         folder = _new_folder(options, accelerator)
@@ -75,12 +82,14 @@ def train(options: TrainOptions) -> Finished | None:
     captions = collection.captions("train", options.data.limit)
     vocabulary = Vocabulary.build(captions, options.data.min_count)
     model = build_model(options.encoder, options.decoder, vocabulary).to(accelerator.device)
+    if begin is not None:  # before features are made with its encoder
+        _load(begin, model, vocabulary)
     if accelerator.is_main_process:
         _announce(options, folder, records, vocabulary, model)
         report_problems(collection)
     trainer = _build_trainer(options, folder, records, captions, vocabulary, model, accelerator)
     if resumed:
-        _restore(trainer, folder / "checkpoints" / "last", vocabulary)
+        trainer.restore(begin.training_state())
     elif accelerator.is_main_process:
         folder.mkdir(parents=True)
         save_options(folder / "config.yaml", options)
@@ -154,21 +163,22 @@ def _build_trainer(
         accelerator,
         options.training,
         options.loss,
+        build_objective(options.loss, model, images.records, vocabulary, options.search.max_length),
         options.encoder.fine_tune_from,
         validation,
         save,
     )
 
 
-def _restore(trainer: Trainer, folder: Path, vocabulary: Vocabulary) -> None:
-    last = open_checkpoint(folder)
-    if last.vocabulary.hash != vocabulary.hash:
+def _load(begin: Checkpoint, model: CaptioningModel, vocabulary: Vocabulary) -> None:
+    """Raises ValueError where the checkpoint does not belong to these training captions."""
+    if begin.vocabulary.hash != vocabulary.hash:
         raise ValueError(
-            f"the training captions have changed since {folder} was saved: their vocabulary is now "
-            f"{vocabulary.hash}, it was {last.vocabulary.hash}; restore the data, or start anew"
+            f"the training captions have changed since {begin.folder} was saved: their vocabulary "
+            f"is now {vocabulary.hash}, it was {begin.vocabulary.hash}; restore the data, or start "
+            "anew"
         )
-    last.load_weights(trainer.model)
-    trainer.restore(last.training_state())
+    begin.load_weights(model)
 
 
 def _score_files(folder: Path) -> tuple[Path, Path]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from captioner.models.decoder import Decoder, Trace
 from captioner.models.lstm import State
-from captioner.vocabulary import END, PAD, START, UNKNOWN
+from captioner.vocabulary import END, PAD, START, UNWRITTEN
 
 NEVER = float("-inf")
 
@@ -111,8 +111,12 @@ class SamplePick:
 
     def __call__(self, log_probs: Tensor, totals: Tensor, lengths: Tensor) -> Choice:
         probs = truncate((log_probs / self.temperature).softmax(-1), self.top_k, self.top_p)
-        token = torch.multinomial(probs.flatten(0, 1), 1, generator=self.generator)
-        token = token.view(log_probs.shape[:2])
+        # One random number per caption, which falls somewhere in the distribution, where
+        # torch.multinomial draws one per word. It stays below the total, however that rounds.
+        below = probs.cumsum(-1)
+        draw = torch.rand((*probs.shape[:2], 1), generator=self.generator, device=probs.device)
+        token = torch.searchsorted(below, (1 - 2**-20) * draw * below[..., -1:], right=True)
+        token = token.squeeze(-1)
         return Choice(token, torch.arange(token.shape[1], device=token.device).expand_as(token))
 
 
@@ -121,6 +125,8 @@ def truncate(probs: Tensor, top_k: int, top_p: float) -> Tensor:
 
     probs: (…, V). The likeliest word always stays. The result is not normalised.
     """
+    if not top_k and top_p == 1:
+        return probs  # sorting would take longer than all the rest of a step
     ordered, words = probs.sort(dim=-1, descending=True)
     keep = ordered.cumsum(-1) - ordered < top_p
     keep |= top_p == 1  # a sum of nearly 1 may round to it
@@ -171,7 +177,7 @@ class Rules:
     def __call__(self, log_probs: Tensor, words: Tensor) -> Tensor:
         """Sets the log-probability of forbidden words to −∞. words: (N, K, t), `<start>` first."""
         end = log_probs[..., END].clone()
-        log_probs[..., [PAD, START, UNKNOWN]] = NEVER
+        log_probs[..., UNWRITTEN] = NEVER
         if words.shape[-1] <= self.min_length:
             log_probs[..., END] = NEVER
         n = self.block_ngrams
@@ -203,7 +209,8 @@ class Draft:
 
     def add(self, images: Tensor, choice: Choice, log_probs: Tensor, trace: Trace | None) -> None:
         """One more word for some images, of which (n, …) are given; the others get `<pad>`."""
-        gain = take(log_probs, choice.parent).gather(-1, choice.token[..., None]).squeeze(-1)
+        continued = choice.parent * log_probs.shape[-1] + choice.token
+        gain = log_probs.flatten(1).gather(1, continued)
         same = torch.arange(self.words.shape[1], device=images.device).expand_as(self.totals)
         parent = same.index_copy(0, images, choice.parent)
         token = torch.full_like(parent, PAD).index_copy(0, images, choice.token)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -20,12 +20,15 @@ from captioner.checkpoint import TrainingState, pack_optimizer, unpack_optimizer
 from captioner.config import LossOptions, TrainingOptions
 from captioner.data.loader import Batch, EpochBatches
 from captioner.logs import RunLog
-from captioner.losses import CaptionLoss, caption_loss, moving_average, reinforce
-from captioner.models.decoder import in_order
+from captioner.losses import moving_average
 from captioner.models.model import CaptioningModel
+from captioner.objectives import Objective
 from captioner.progress import bar, console
 
 Metrics = dict[str, Any]
+
+
+SCORES = {"bleu-4": "BLEU-4", "cider": "CIDEr"}  # that may choose the best checkpoint
 
 
 def learning_rate(progress: float, warmup: float, schedule: str) -> float:
@@ -37,36 +40,31 @@ def learning_rate(progress: float, warmup: float, schedule: str) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def batch_loss(
-    model: nn.Module, batch: Batch, label_smoothing: float = 0.0, baseline: float = 0.0
-) -> CaptionLoss:
-    """The sums of equation (14), and of section 4.1, for a batch under teacher forcing."""
-    logits, attended, draw = model(batch.images, batch.tokens, batch.mask)
-    targets = in_order(batch.targets, batch.mask)
-    loss = caption_loss(logits, targets, attended, batch.mask[..., 0], label_smoothing)
-    if draw is None:
-        return loss
-    surrogate = reinforce(logits, targets, draw.log_prob, batch.mask, baseline, label_smoothing)
-    return loss._replace(reinforce=surrogate, entropy=draw.entropy.sum())
+def added(parts: Iterable[dict[str, float]]) -> dict[str, float]:
+    """The sums, name by name."""
+    total: dict[str, float] = {}
+    for part in parts:
+        total |= {name: total.get(name, 0.0) + value for name, value in part.items()}
+    return total
+
+
+def means(sums: dict[str, float]) -> dict[str, float]:
+    """The loss per word; all others, such as the penalty and the reward, per caption."""
+    others = {name: sums[name] for name in sums if name not in ("words", "captions", "loss")}
+    per_caption = {name: value / sums["captions"] for name, value in others.items()}
+    return {"loss": sums["loss"] / sums["words"], **per_caption}
 
 
 @dataclass
 class Tally:
     """Sums over the updates of one epoch, over all processes."""
 
-    words: float = 0
-    captions: float = 0
-    cross_entropy: float = 0  # nats
-    penalty: float = 0
+    sums: dict[str, float] = field(default_factory=dict)  # as `means` takes them
     seconds: float = 0
 
     def means(self) -> dict[str, float]:
-        """Cross-entropy in nats per word, penalty per caption, captions per second."""
-        return {
-            "loss": self.cross_entropy / max(1, self.words),
-            "penalty": self.penalty / max(1, self.captions),
-            "captions_per_second": self.captions / max(1e-9, self.seconds),
-        }
+        speed = self.sums["captions"] / max(1e-9, self.seconds)
+        return {**means(self.sums), "captions_per_second": speed}
 
 
 @dataclass
@@ -76,7 +74,7 @@ class Position:
     epoch: int = 0  # epochs completed
     update: int = 0  # updates within the current epoch
     updates: int = 0  # updates in all
-    best: float = -1.0  # highest validation BLEU-4
+    best: float = -1.0  # highest validation score so far
     worse: int = 0  # validations since
     baseline: float = 0.0  # b of section 4.1, per word
     seconds: float = 0.0  # of training and validation, over all resumptions
@@ -100,6 +98,7 @@ class Trainer:
         accelerator: Accelerator,
         options: TrainingOptions,
         loss: LossOptions,
+        objective: Objective,
         fine_tune_from: int | None,
         validate: Callable[[], Metrics],
         save: Callable[[str, Metrics, TrainingState | None], None],
@@ -107,7 +106,8 @@ class Trainer:
         self.model, self.optimizer, self.accelerator = model, optimizer, accelerator
         self.wrapped = accelerator.prepare(model)  # under DDP and autocast, where asked for
         self.batches, self.loader = batches, loader
-        self.options, self.loss, self.fine_tune_from = options, loss, fine_tune_from
+        self.options, self.loss, self.objective = options, loss, objective
+        self.fine_tune_from = fine_tune_from
         self.validate, self.save = validate, save
         self.average = AveragedWeights(model, options.ema) if options.ema else None
         self.total = options.epochs * batches.updates
@@ -154,54 +154,44 @@ class Trainer:
                     log.flush()
                     self._save("last", {}, resumable=True)
                 rate = at.tally.means()["captions_per_second"]
-                note = f"loss {line['loss']:.3f} · {rate:.0f} captions/s"
+                note = f"{_learnt(line)} · {rate:.0f} captions/s"
                 progress.update(task, completed=at.updates, note=note)
 
     def _update(self, pieces: list[Batch]) -> Metrics:
         """One step of the optimiser on one update's images."""
-        at, weights, per_word = self.position, self.loss, self.loss.per == "word"
-        pieces = [piece.to(self.accelerator.device) for piece in pieces]
-        words, captions = self._sum(
-            [sum(piece.words for piece in pieces), sum(piece.captions for piece in pieces)]
-        )
+        at, weights = self.position, self.loss
+        self.model.decoder.feedback = self.options.scheduled_sampling * at.updates / self.total
+        with self.accelerator.autocast():
+            lessons = [self.objective.lesson(p.to(self.accelerator.device)) for p in pieces]
+        sums = self._sum(added(lesson.sums for lesson in lessons))
         # DDP averages gradients over processes; ours are parts of one sum.
-        scale = self.accelerator.num_processes / (words if per_word else captions)
-        sums = torch.zeros(2, device=self.accelerator.device)
-        for i, piece in enumerate(pieces):
-            last = i == len(pieces) - 1
+        scale = self.accelerator.num_processes / sums[f"{weights.per}s"]
+        losses = torch.zeros(2, device=self.accelerator.device)
+        for i, lesson in enumerate(lessons):
+            last = i == len(lessons) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                loss = batch_loss(self.wrapped, piece, weights.label_smoothing, at.baseline)
+                loss = self.objective.loss(self.wrapped, lesson, at.baseline)
                 total = loss.cross_entropy + weights.penalty * loss.penalty
                 total = total + weights.reinforce * loss.reinforce - weights.entropy * loss.entropy
                 self.accelerator.backward(total * scale)
-                sums += torch.stack(loss[:2]).detach()
-        cross_entropy, penalty = self._sum(sums.tolist())
-        if not math.isfinite(cross_entropy + penalty):
+                losses += torch.stack(loss[:2]).detach()
+        sums = self._sum(dict(zip(("loss", "penalty"), losses.tolist(), strict=True))) | sums
+        if not math.isfinite(sums["loss"] + sums["penalty"]):
             raise ValueError(
-                f"the loss is {cross_entropy + penalty} at update {at.updates + 1}; checkpoints "
-                "stay as they were. Try a lower training.learning_rate or training.clip"
+                f"the loss is {sums['loss'] + sums['penalty']} at update {at.updates + 1}; "
+                "checkpoints stay as they were. Try a lower training.learning_rate or training.clip"
             )
         rate = self._set_learning_rate()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         at.update, at.updates = at.update + 1, at.updates + 1
-        at.baseline = moving_average(at.baseline, -cross_entropy / words)
+        at.baseline = moving_average(at.baseline, -sums["loss"] / sums["words"])
         if self.average:
             self.average.update(at.updates)
-        for name, value in zip(
-            ("words", "captions", "cross_entropy", "penalty"),
-            (words, captions, cross_entropy, penalty),
-            strict=True,
-        ):
-            setattr(at.tally, name, getattr(at.tally, name) + value)
-        return {
-            "step": at.updates,
-            "loss": cross_entropy / words,
-            "penalty": penalty / captions,
-            "learning_rate": rate,
-            "gradient_norm": float(norm),
-        }
+        at.tally.sums = added((at.tally.sums, sums))
+        line = {"step": at.updates, **means(sums)}
+        return {**line, "learning_rate": rate, "gradient_norm": float(norm)}
 
     def _set_learning_rate(self) -> float:
         """Gives each group its rate for the next update; returns the decoder's."""
@@ -211,13 +201,14 @@ class Trainer:
             group["lr"] = group["peak"] * factor
         return self.optimizer.param_groups[0]["lr"]
 
-    def _sum(self, values: list[float]) -> list[float]:
-        """The sums over all processes."""
+    def _sum(self, parts: dict[str, float]) -> dict[str, float]:
+        """The sums over all processes, of which each gives its part under the same names."""
+        values = list(parts.values())
         tensor = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
-        return self.accelerator.reduce(tensor, "sum").tolist()
+        return dict(zip(parts, self.accelerator.reduce(tensor, "sum").tolist(), strict=True))
 
     def _validate(self, log: RunLog) -> None:
-        at, started = self.position, time.perf_counter()
+        at, started, score = self.position, time.perf_counter(), self.options.best
         self.model.eval()
         with self._averaged():
             metrics = self.validate()
@@ -227,14 +218,14 @@ class Trainer:
         log.validation(line)
         if self.accelerator.is_main_process:
             console.print(
-                f"epoch {at.epoch}/{self.options.epochs}: loss {line['loss']:.3f}, validation loss "
-                f"{line['val_loss']:.3f}, BLEU-4 {line['bleu-4']:.2f}, "
+                f"epoch {at.epoch}/{self.options.epochs}: {_learnt(line)}, validation loss "
+                f"{line['val_loss']:.3f}, {SCORES[score]} {line[score]:.2f}, "
                 f"{line['captions_per_second']:.0f} captions/s, {at.seconds:.0f} s so far",
                 soft_wrap=True,
             )
         at.worse += 1
-        if line["bleu-4"] > at.best:
-            at.best, at.worse = line["bleu-4"], 0
+        if line[score] > at.best:
+            at.best, at.worse = line[score], 0
             self._save("best", line, resumable=False)
 
     def _save(self, name: str, metrics: Metrics, resumable: bool) -> None:
@@ -291,3 +282,8 @@ class Trainer:
         torch.set_rng_state(state[:host])
         if self.accelerator.device.type == "cuda":
             torch.cuda.set_rng_state(state[host:], self.accelerator.device)
+
+
+def _learnt(line: Metrics) -> str:
+    """The objective, for eyes."""
+    return f"reward {line['reward']:.1f}" if "reward" in line else f"loss {line['loss']:.3f}"

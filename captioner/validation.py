@@ -21,7 +21,7 @@ from captioner.data.records import Record
 from captioner.evaluation import Evaluation, checks_attention, decode, evaluate
 from captioner.models.hard import HardAttention
 from captioner.models.model import CaptioningModel
-from captioner.training import batch_loss
+from captioner.objectives import batch_loss
 from captioner.vocabulary import Vocabulary
 
 BATCH = 64  # images

@@ -12,6 +12,7 @@ from pathlib import Path
 
 PAD, START, END, UNKNOWN = range(4)
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
+UNWRITTEN = (PAD, START, UNKNOWN)  # what no caption holds that a model writes
 TOKENIZER = "lower-cased words without punctuation"
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")

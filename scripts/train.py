@@ -1,6 +1,6 @@
 """Trains a captioner; see --help."""
 
-from captioner.cli import command, refuse_overrides_but
+from captioner.cli import command, refuse_contradictions, refuse_overrides_but
 from captioner.config import TrainOptions
 
 
@@ -10,6 +10,8 @@ def main(options: TrainOptions) -> None:
 
     if options.resume is not None:
         refuse_overrides_but("resume", "device", "debug")
+    elif options.start is not None:
+        refuse_contradictions()
     finished = train(options)
     if finished is not None:
         finished.report()

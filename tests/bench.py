@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from tiny import SIDE, build_tiny, scenes
 
-from captioner.build import build_optimizer
+from captioner.build import build_objective, build_optimizer
 from captioner.checkpoint import TrainingState
 from captioner.config import LossOptions, TrainingOptions
 from captioner.data.images import Transform
@@ -51,6 +51,7 @@ class Bench:
     ):
         self.folder, self.validations = folder, 0
         self.saved: list[Saved] = []
+        loss = loss or LossOptions()
         tiny = build_tiny(tuned=fine_tune_from is not None, **(decoder or {}))
         self.model = tiny.model
         self.options = TrainingOptions(
@@ -71,7 +72,8 @@ class Bench:
             training_loader(images, batches),
             Accelerator(cpu=True, mixed_precision="no"),
             self.options,
-            loss or LossOptions(),
+            loss,
+            build_objective(loss, self.model, images.records, tiny.vocabulary, max_length=8),
             fine_tune_from,
             validate,
             self.save,

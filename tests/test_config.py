@@ -69,6 +69,20 @@ from captioner.data.shapes import SPLITS
         (LossOptions, {"reinforce": -1.0}, "loss.reinforce"),
         (LossOptions, {"entropy": -1.0}, "loss.entropy"),
         (LossOptions, {"per": "batch"}, "loss.per is 'batch'.* caption, word"),
+        (LossOptions, {"objective": "reward"}, "'reward'.* cross_entropy, self_critical"),
+        (LossOptions, {"baseline": "zero"}, "loss.baseline is 'zero'.* others, greedy"),
+        (LossOptions, {"samples": 1}, "loss.samples is 1; it must be at least 2"),
+        (LossOptions, {"samples": 0, "baseline": "greedy"}, "loss.samples is 0; .* at least 1"),
+        (
+            LossOptions,
+            {"objective": "self_critical", "label_smoothing": 0.1},
+            "no labels: loss.label_smoothing=0",
+        ),
+        (
+            TrainOptions,
+            {"loss": LossOptions(objective="self_critical")},
+            "self_critical needs start=, a checkpoint",
+        ),
         (LossOptions, {"penalty": -0.1}, "loss.penalty"),
         (LossOptions, {"label_smoothing": 1.5}, "loss.label_smoothing"),
         (TrainingOptions, {"epochs": 0}, "training.epochs"),
@@ -79,6 +93,8 @@ from captioner.data.shapes import SPLITS
         (TrainingOptions, {"precision": "fp16"}, "training.precision"),
         (TrainingOptions, {"warmup": 1.0}, "training.warmup"),
         (TrainingOptions, {"ema": 1.0}, "training.ema"),
+        (TrainingOptions, {"best": "rouge-l"}, "training.best is 'rouge-l'.* bleu-4, cider"),
+        (TrainingOptions, {"scheduled_sampling": 1.0}, "scheduled_sampling is 1.0; .* below 1"),
         (TrainingOptions, {"pictures": -1}, "training.pictures"),
         (TrainingOptions, {"accumulation": 9, "batch_images": 8}, "accumulation is 9, more than"),
         (SearchOptions, {"strategy": "best"}, "search.strategy is 'best'.* greedy, beam, sample"),
@@ -131,3 +147,21 @@ def test_a_split_differs_from_training_only_where_it_is_told_to():
 
 def test_only_an_encoder_that_is_fine_tuned_some_day_is_tuned():
     assert [EncoderOptions(fine_tune_from=epoch).tuned for epoch in (None, 0, 3)] == [0, 1, 1]
+
+
+def test_a_run_that_starts_from_another_has_its_data_and_model_and_no_more():
+    trained = TrainOptions(
+        data=DataOptions("coco", "root", images="images", limit=10, cache="disk", workers=2),
+        encoder=EncoderOptions(image_size=64, fine_tune_from=3, learning_rate=1e-5),
+        decoder=DecoderOptions(hidden=7, dropout=0.1),
+        loss=LossOptions(penalty=9.0),
+        training=TrainingOptions(epochs=99),
+    )
+    started = TrainOptions(start="x").from_start(trained)
+    assert (started.data, started.decoder) == (trained.data, trained.decoder)
+    assert started.encoder == EncoderOptions(image_size=64)  # and frozen again
+    assert (started.loss, started.training) == (LossOptions(), TrainingOptions())
+    moved = TrainOptions(data=DataOptions(root="new"), encoder=EncoderOptions(fine_tune_from=0))
+    moved = moved.from_start(trained)
+    assert (moved.data.root, moved.data.images, moved.data.kind) == ("new", "images", "coco")
+    assert moved.encoder == EncoderOptions(image_size=64, fine_tune_from=0)

@@ -15,6 +15,7 @@ from captioner.data.loader import (
     CaptionedImages,
     EpochBatches,
     ImageSource,
+    Item,
     collate,
     training_loader,
 )
@@ -127,7 +128,8 @@ def picture(value: int) -> torch.Tensor:
 
 
 def test_captions_are_padded_and_shifted():
-    batch = collate([(picture(1), [[5, 6, END], [7, END]]), (picture(2), [[8, 9, 9, END]])])
+    one = Item(picture(1), [[5, 6, END], [7, END]], 4)
+    batch = collate([one, Item(picture(2), [[8, 9, 9, END]], 0)])
     assert batch.images.tolist() == torch.stack([picture(1), picture(2)]).tolist()
     assert batch.targets.tolist() == [
         [[5, 6, END, PAD], [7, END, PAD, PAD]],
@@ -138,6 +140,7 @@ def test_captions_are_padded_and_shifted():
         [[START, 8, 9, 9], [START, PAD, PAD, PAD]],
     ]
     assert batch.mask.tolist() == (batch.targets != PAD).tolist()
+    assert batch.items.tolist() == [4, 0]
     assert (batch.captions, batch.words) == (3, 9)
 
 
@@ -165,7 +168,8 @@ def test_an_index_tells_item_and_view():
     images = CaptionedImages(
         records, Vocabulary(["dog"]), lambda record, view: (record.image_id, view)
     )
-    assert [images[i][0] for i in (1, 5, 8)] == [("b", 0), ("c", 1), ("c", 2)]
+    assert [images[i].image for i in (1, 5, 8)] == [("b", 0), ("c", 1), ("c", 2)]
+    assert [images[i].number for i in (1, 5, 8)] == [1, 2, 2]
 
 
 def test_a_drawn_picture_is_kept_and_its_views_are_not_mixed_up_with_it():

@@ -12,7 +12,7 @@ from captioner.config import SearchOptions
 from captioner.data.images import Transform
 from captioner.data.loader import CaptionedImages, ImageSource, collate
 from captioner.metrics import metric
-from captioner.training import batch_loss
+from captioner.objectives import batch_loss
 from captioner.validation import Validation
 
 SOURCE = ImageSource(Transform(SIDE, "squash"))

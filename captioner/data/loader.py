@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ class Batch:
     tokens: Tensor  # (N, K, T) the words before: `<start>`, y_1, …, y_{T-1}
     targets: Tensor  # (N, K, T) the words to predict: y_1, …, y_{T-1}, `<end>`
     mask: Tensor  # (N, K, T)
+    items: Tensor  # (N,) which items of `CaptionedImages` these are
 
     @property
     def captions(self) -> int:
@@ -61,6 +63,14 @@ class ImageSource:
         if record.image_id not in self._drawn:
             self._drawn[record.image_id] = self.transform(open_image(record.image))
         return self._drawn[record.image_id]
+
+
+class Item(NamedTuple):
+    """An image with its captions, as ids that end in `<end>`, the longest first."""
+
+    image: Tensor  # as `ImageSource` gives it
+    captions: list[list[int]]
+    number: int  # of `CaptionedImages`, whichever view this is
 
 
 class CaptionedImages:
@@ -95,22 +105,31 @@ class CaptionedImages:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, list[list[int]]]:
-        view, item = divmod(index, len(self))
-        return self.source(self.records[item], view), self.captions[item]
+    def __getitem__(self, index: int) -> Item:
+        view, number = divmod(index, len(self))
+        return Item(self.source(self.records[number], view), self.captions[number], number)
 
 
-def collate(items: Sequence[tuple[Tensor, list[list[int]]]]) -> Batch:
-    """Stacks images and pads captions. Each caption is a list of ids that ends in `<end>`."""
-    rows = max(len(captions) for _, captions in items)
-    steps = max(len(caption) for _, captions in items for caption in captions)
-    targets = torch.full((len(items), rows, steps), PAD)
-    for n, (_, captions) in enumerate(items):
-        for k, caption in enumerate(captions):
-            targets[n, k, : len(caption)] = torch.tensor(caption)
-    starts = torch.full((len(items), rows, 1), START)
-    tokens = torch.cat([starts, targets[..., :-1]], dim=-1)
-    return Batch(torch.stack([image for image, _ in items]), tokens, targets, targets != PAD)
+def collate(items: Sequence[Item]) -> Batch:
+    """Stacks images and pads captions."""
+    images, captions, numbers = zip(*items, strict=True)
+    rows = max(len(several) for several in captions)
+    steps = max(len(several[0]) for several in captions)
+    words = torch.full((len(items), rows, 1 + steps), PAD)
+    words[..., 0] = START
+    for n, several in enumerate(captions):
+        for k, caption in enumerate(several):
+            words[n, k, 1 : 1 + len(caption)] = torch.tensor(caption)
+    return batch_of(torch.stack(images), words, torch.tensor(numbers))
+
+
+def batch_of(images: Tensor, words: Tensor, items: Tensor) -> Batch:
+    """The batch of captions (N, K, 1 + T): ids that start with `<start>` and are padded.
+
+    Along K the longest caption must stand first.
+    """
+    targets = words[..., 1:]
+    return Batch(images, words[..., :-1], targets, targets != PAD, items)
 
 
 class EpochBatches(Sampler[list[int]]):

@@ -14,6 +14,7 @@ from captioner.metrics.metric import Metric, Words, check_captions, mean
 
 ORDER = 4  # n-grams of 1 to 4 words
 SIGMA = 6.0  # words, of the Gaussian penalty on a difference in length
+KEPT = 2**16  # references whose vectors are kept, the latest: all of Flickr8k's
 
 
 def cider(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> Metric:
@@ -28,7 +29,10 @@ def cider(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) ->
 
 
 class CiderD:
-    """Scores captions one by one; fast enough to reward every caption in training."""
+    """Scores captions one by one; fast enough to reward every caption in training.
+
+    References' vectors are kept, since the same ones come again with each epoch.
+    """
 
     def __init__(self, references: Sequence[Sequence[Words]]):
         """references: of N images, for the document frequencies: in how many images an n-gram is.
@@ -39,8 +43,9 @@ class CiderD:
             raise ValueError("CIDEr-D needs the references of at least 1 image, got none")
         images = ({gram for words in several for gram in _ngrams(words)} for several in references)
         frequencies = Counter(gram for grams in images for gram in grams)
-        self.most = math.log(len(references))  # of an n-gram that no reference has, as if one had
-        self.idf = {gram: self.most - math.log(n) for gram, n in frequencies.items()}
+        self.most = math.log(len(references))  # of what is in one image, or in none as if in one
+        self.idf = {gram: self.most - math.log(n) for gram, n in frequencies.items() if n > 1}
+        self._reference = functools.lru_cache(KEPT)(self._vector)
 
     def __call__(
         self, hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]
@@ -50,13 +55,12 @@ class CiderD:
         Raises ValueError as `check_captions` does.
         """
         check_captions(hypotheses, references)
-        vector = functools.cache(self._vector)  # several hypotheses have the same references
-        return np.array(
-            [
-                1000 * np.mean([_similarity(vector(tuple(h)), vector(tuple(r))) for r in several])
-                for h, several in zip(hypotheses, references, strict=True)
-            ]
-        )
+        scores = []
+        for hypothesis, several in zip(hypotheses, references, strict=True):
+            vector = self._vector(tuple(hypothesis))
+            alike = [_similarity(vector, self._reference(tuple(words))) for words in several]
+            scores.append(1000 * sum(alike) / len(alike))
+        return np.array(scores)
 
     def _vector(self, words: Words) -> _Vector:
         weights = {

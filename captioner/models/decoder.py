@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Categorical
 from torch.nn import functional as F
 
 from captioner.models.attention import Draw, Look, Memory, at_least_float32
@@ -193,6 +194,7 @@ class Decoder(nn.Module):
             self.embedding, hidden, context, deep_output, output_tanh, tied_output, dropout
         )
         self.dropout = nn.Dropout(dropout)
+        self.feedback = 0.0  # in training, the probability that `forward` goes on from own words
 
     def remember(self, annotations: Tensor) -> Memory:
         """Everything about the images that no recurrence changes. annotations: (N, L, D)."""
@@ -219,6 +221,16 @@ class Decoder(nn.Module):
         look = look._replace(context=beta * look.context)
         return look, beta if look.beta is None else look.beta
 
+    def _fed_back(self, known: Tensor, word: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
+        """The `known` next words, (M,) ids, or, with probability `feedback`, own ones instead.
+
+        word, hidden and context: what they are written from, (M, E), (M, H) and (M, D).
+        """
+        with torch.no_grad():
+            logits = self.output(word, hidden, context).float()
+            own = Categorical(logits=logits, validate_args=False).sample()
+        return torch.where(torch.rand(own.shape, device=own.device) < self.feedback, own, known)
+
     def forward(self, tokens: Tensor, mask: Tensor, annotations: Tensor) -> Unrolled:
         """Unrolls `step` over known captions, with all that needs no recurrence outside the loop.
 
@@ -226,11 +238,16 @@ class Decoder(nn.Module):
         there is a word to predict; along K it must not grow at any step, i.e. the captions of an
         image stand longest first. Attention, whose captions share an image's row, then looks for
         the leading columns still alive; all else is done for the real words of a step alone.
+
+        In training a word before is, with probability `feedback`, not the known one but one that
+        is drawn from the scores of the step before: scheduled sampling (Bengio et al. 2015).
         """
         memory = self.remember(annotations)
         embedded = self.dropout(self.embedding(in_order(tokens, mask)))
         counts = mask.sum((0, 1)).tolist()  # the real words of each step
-        words, drives = embedded.split(counts), self.cell.embed(self.scale * embedded).split(counts)
+        words = list(embedded.split(counts))
+        drives = list(self.cell.embed(self.scale * embedded).split(counts))
+        feedback = self.training and self.feedback > 0
         state = State(*(part.flatten(0, 1) for part in self.start(memory, tokens.shape[1])))
         before = torch.ones_like(mask[..., 0])  # which captions the state has rows of
         hiddens, contexts, draws, attended = [], [], [], 0
@@ -248,6 +265,13 @@ class Decoder(nn.Module):
                     draws.append([part[real] for part in look.draw])
                 alpha = look.alpha * real[..., None]
                 attended = attended + F.pad(alpha, (0, 0, 0, tokens.shape[1] - alive))
+                if feedback and t + 1 < len(words):
+                    lasting = mask[:, :alive, t + 1][real]
+                    rows = (part[lasting] for part in (words[t], state.hidden, contexts[-1]))
+                    own = self._fed_back(tokens[..., t + 1][mask[..., t + 1]], *rows)
+                    words[t + 1] = self.dropout(self.embedding(own))
+                    drives[t + 1] = self.cell.embed(self.scale * words[t + 1])
+        embedded = torch.cat(words) if feedback else embedded
         logits = self.output(embedded, torch.cat(hiddens), torch.cat(contexts))
         draw = Draw(*map(torch.cat, zip(*draws, strict=True))) if draws else None
         return Unrolled(logits, attended, draw)

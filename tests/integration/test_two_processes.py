@@ -64,3 +64,15 @@ def test_weights_and_scores_are_the_same_at_the_end(one_and_two: tuple[Path, Pat
     for a, b in zip(*(lines(run, "log") for run in one_and_two), strict=True):
         assert a["val_loss"] == pytest.approx(b["val_loss"], abs=1e-4)
         assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
+
+
+def test_both_learn_from_samples_of_their_own(tmp_path: Path):
+    """Hard attention too, which has nothing to learn from them that DDP might wait for."""
+    hard = (*RECIPE, "decoder.attention_kind=hard", "training.epochs=1")
+    assert run_script("train", *hard, "name=hard", f"runs={tmp_path / 'runs'}").status == 0
+    training = [option for option in RECIPE if option.startswith("training.")]
+    start = ("experiment=scst", "start=runs/hard/checkpoints/best", "device=cpu")
+    done = torchrun(tmp_path, *start, *training, "name=scst")
+    assert done.status == 0, done.err
+    steps = lines(tmp_path / "runs" / "scst", "steps")
+    assert len(steps) == 6 and all(line["reward"] > 0 for line in steps)
