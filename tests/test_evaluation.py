@@ -16,13 +16,15 @@ from captioner.data.images import Transform
 from captioner.data.loader import ImageSource
 from captioner.data.records import Record
 from captioner.evaluation import Decoded, Evaluation, checks_attention, decode, evaluate
+from captioner.grid import Grid
 from captioner.metrics.bleu import bleu
 from captioner.metrics.metric import with_intervals
 from captioner.models.decoder import Trace
 from captioner.search import Hypothesis
 from captioner.vocabulary import TOKENIZER, Vocabulary, words
 
-GRID = (16, 16)
+GRID = Grid(16, 16, stride=6, offset=3, size=96)
+TRANSFORM = Transform(96, "squash")
 VOCABULARY = Vocabulary.build(
     text for split in ("train", "val") for record in scenes(split) for text in record.captions
 )
@@ -38,7 +40,7 @@ def decoded(record: Record, text: str, *worse: str) -> Decoded:
 
 
 def scored(items: list[Decoded], vocabulary: Vocabulary = VOCABULARY) -> Evaluation:
-    return evaluate(items, vocabulary, GRID, 3, MetricOptions())
+    return evaluate(items, vocabulary, GRID, TRANSFORM, 3, MetricOptions())
 
 
 def test_metrics_have_every_key_of_the_contract_and_captions_are_coco_results():

@@ -17,7 +17,7 @@ SIDE = 96
 
 
 def blur(trunk: nn.Module) -> nn.Module:
-    """All convolutions become means, so that a location's answer tells what it sees, and no more."""
+    """All convolutions become means, so that answers tell what locations see, and no more."""
     for layer in trunk.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.constant_(layer.weight, 0.5 / layer.weight[0].numel())

@@ -36,8 +36,9 @@ def pointing_hit(alpha: np.ndarray, boxes: Sequence[Box], centres: Centres | Non
 def mass_inside(alpha: np.ndarray, boxes: Sequence[Box], centres: Centres | None = None) -> float:
     """The share of the attention, 0 to 1, that falls inside the union of the boxes.
 
-    A location's attention is spread over its cell, the part of the picture nearest to it. A cell counts by the fraction of its area that is covered, once where boxes overlap; of a box
-    that reaches beyond the picture the part inside counts.
+    A location's attention is spread over its cell, the part of the picture nearest to it. A cell
+    counts by the fraction of its area that is covered, once where boxes overlap; of a box that
+    reaches beyond the picture the part inside counts.
     Raises ValueError as `pointing_hit` does.
     """
     alpha = _distribution(alpha)
@@ -72,6 +73,20 @@ def entropy(alpha: np.ndarray) -> float:
     alpha = _distribution(alpha)
     positive = alpha[alpha > 0]
     return max(0.0, -float((positive * np.log(positive)).sum()))
+
+
+def spread(alphas: np.ndarray) -> float:
+    r"""How much of the picture T looks, alpha (T, H, W), cover between them, 1 / L to 1.
+
+        Σ_i min(1 / L, (1 / T) Σ_t α_ti)
+
+    It is what the looks' mean shares with an even spread over all L locations, for which the
+    penalty of Xu et al. 2015, equation (14), asks: k / L for k of them seen equally. The cut at the
+    even share keeps a location that is stared at from making up for others (as the coverage of Wu
+    et al. 2016, arXiv 1609.08144, equation 14, cuts at 1).
+    """
+    average = sum(map(_distribution, alphas)) / len(alphas)
+    return float(np.minimum(average, 1 / average.size).sum())
 
 
 def _pieces(cells: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
