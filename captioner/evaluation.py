@@ -12,18 +12,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from captioner.attention_scores import Tally, look, means
 from captioner.config import MetricOptions, SearchOptions
 from captioner.data.images import Transform
 from captioner.data.loader import ImageSource
 from captioner.data.records import Record
 from captioner.data.shapes import Scene
 from captioner.grid import Grid
-from captioner.grounding import Tally, look, means
 from captioner.models.model import CaptioningModel
 from captioner.scoring import Facts, Scores, score
 from captioner.search import Hypothesis, search
 from captioner.vocabulary import Vocabulary
-
 
 Probe = Callable[[Sequence[Record], Tensor, Sequence[Hypothesis]], list[Tally]]
 """Asks something of a batch's records, annotations (N, L, D) and best hypotheses."""

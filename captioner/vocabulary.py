@@ -14,8 +14,8 @@ PAD, START, END, UNKNOWN = range(4)
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
 TOKENIZER = "lower-cased words without punctuation"
 
-FUNCTION_WORDS = frozenset(
-    """a an the this that these those some any each every both either another other others one ones
+_CLOSED_CLASSES = """
+    a an the this that these those some any each every both either another other others one ones
     i me my we us our you your he him his she her hers it its they them their who whom whose which
     what there here himself herself itself themselves something someone
     in on of with at by for from to into onto over under up down out off through across along around
@@ -24,8 +24,8 @@ FUNCTION_WORDS = frozenset(
     and or but nor so as than while when where if because
     is are was were be been being am has have had having do does did doing can could will would may
     might must shall should not no very just only also too all more most
-    """.split()
-)
+"""
+FUNCTION_WORDS = frozenset(_CLOSED_CLASSES.split())
 """English words of closed classes, which name nothing that could be looked at."""
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")

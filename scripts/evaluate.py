@@ -8,10 +8,10 @@ from captioner.config import EvaluateOptions
 def main(options: EvaluateOptions) -> None:
     from pathlib import Path
 
+    from captioner.attention_scores import Probe
     from captioner.build import build_collection, build_device, build_source, restore_model
     from captioner.checkpoint import open_checkpoint
     from captioner.evaluation import decode, evaluate
-    from captioner.grounding import Probe
     from captioner.progress import track
     from captioner.report import (
         print_metrics,

@@ -7,7 +7,7 @@ import pytest
 
 from captioner.data.records import Box
 from captioner.grid import Centres
-from captioner.metrics.grounding import coverage, entropy, mass_inside, pointing_hit
+from captioner.metrics.grounding import coverage, entropy, mass_inside, pointing_hit, spread
 
 EVERYWHERE = (0.0, 0.0, 1.0, 1.0)
 SHAPE = (5, 7)  # not square, so that a swap of height and width shows
@@ -170,3 +170,14 @@ def test_a_malformed_box_is_refused(box: Box):
     for score in (pointing_hit, mass_inside):
         with pytest.raises(ValueError, match="left <= right and top <= bottom"):
             score(random_alpha(0), [EVERYWHERE, box])
+
+
+def test_spread_is_the_share_of_the_picture_that_looks_cover():
+    there, elsewhere = one_cell(0, 0), one_cell(2, 3)
+    assert spread(np.stack([there])) == spread(np.stack([there] * 9)) == pytest.approx(1 / 35)
+    assert spread(np.stack([there, elsewhere])) == pytest.approx(2 / 35)
+    # Staring does not make up for what is overlooked: 0.9 is cut at 1 / 35, 0.1 / 34 is not.
+    stare = np.where(there == 1, 0.9, 0.1 / 34)
+    assert spread(np.stack([stare])) == pytest.approx(1 / 35 + 0.1)
+    every_cell = np.eye(35).reshape(35, *SHAPE)
+    assert spread(every_cell) == pytest.approx(1) == spread(np.full((3, *SHAPE), 1 / 35))

@@ -21,7 +21,7 @@ FLOORS = [
     ["captioner", "config", "files", "grid", "progress", "vocabulary", "data", "data.records"],
     ["data.*", "models", "models.*", "losses", "metrics", "metrics.*", "averaging"],
     ["search", "checkpoint", "logs", "visualize", "visualize.*"],
-    ["build", "training", "scoring", "grounding", "evaluation", "validation", "report"],
+    ["build", "training", "scoring", "attention_scores", "evaluation", "validation", "report"],
     ["captioner.captioner"],
     ["pictures", "run", "demo", "comparison", "comparison_report", "cli"],
 ]

@@ -131,8 +131,12 @@ class Transform:
         """
         left, top, right, bottom = (edge / self.size for edge in self._place(shape))
         moved = (
-            (left + box[0] * (right - left), top + box[1] * (bottom - top),
-             left + box[2] * (right - left), top + box[3] * (bottom - top))
+            (
+                left + box[0] * (right - left),
+                top + box[1] * (bottom - top),
+                left + box[2] * (right - left),
+                top + box[3] * (bottom - top),
+            )
             for box in boxes
         )
         cut = (tuple(min(max(edge, 0.0), 1.0) for edge in box) for box in moved)

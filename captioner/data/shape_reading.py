@@ -40,7 +40,8 @@ class Reading:
     """What became of a caption that was held against its scene.
 
     `problem` says in one line why it is not true. `mentions` holds the kind words that with their
-    colour name a group of the scene, with the boxes of its objects, also where the caption as a whole is false.
+    colour name a group of the scene, with the boxes of its objects, also where the caption as a
+    whole is false.
     """
 
     true: bool

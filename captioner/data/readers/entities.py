@@ -55,7 +55,9 @@ def read_entities(folder: Path | str, records: Sequence[Record]) -> list[str]:
     al. 2015, "Flickr30k Entities", ICCV), <image> being the image file's name without its suffix.
     Raises ValueError where it has none of the images.
     """
-    annotations, sentences = (existing_folder(Path(folder, n)) for n in ("Annotations", "Sentences"))
+    annotations, sentences = (
+        existing_folder(Path(folder, n)) for n in ("Annotations", "Sentences")
+    )
     problems = []
     for record in records:
         name = Path(record.image).stem

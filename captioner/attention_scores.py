@@ -83,14 +83,11 @@ def _placed(mentions: Sequence[Mention], alphas: np.ndarray, centres: Centres) -
 class Probe:
     """What takes the decoder once more; called with a batch while its annotations are there."""
 
-    def __init__(
-        self, decoder: Decoder, vocabulary: Vocabulary, grid: Grid, transform: Transform
-    ):
+    def __init__(self, decoder: Decoder, vocabulary: Vocabulary, grid: Grid, transform: Transform):
         self.decoder, self.vocabulary = decoder, vocabulary
         self.grid, self.transform = grid, transform
         self.random = torch.Generator().manual_seed(0)
 
-    @torch.inference_mode()
     def __call__(
         self, records: Sequence[Record], annotations: Tensor, hypotheses: Sequence[Hypothesis]
     ) -> list[Tally]:
@@ -99,6 +96,7 @@ class Probe:
         told = self.references(records, annotations)
         return [one | other for one, other in zip(dropped, told, strict=True)]
 
+    @torch.no_grad()
     def deletion(
         self, records: Sequence[Record], annotations: Tensor, hypotheses: Sequence[Hypothesis]
     ) -> list[Tally]:
@@ -149,8 +147,9 @@ class Probe:
         given = [record.captions if record.regions is not None else [] for record in records]
         if not any(given):
             return [{} for _ in records]
-        alphas = self._read([[self.vocabulary.encode(text)[:-1] for text in g] for g in given],
-                            annotations)
+        alphas = self._read(
+            [[self.vocabulary.encode(text)[:-1] for text in g] for g in given], annotations
+        )
         tallies = []
         for n, record in enumerate(records):
             tally: Tally = defaultdict(list)
@@ -161,6 +160,7 @@ class Probe:
             tallies.append(tally)
         return tallies
 
+    @torch.no_grad()
     def _read(self, captions: Sequence[Sequence[list[int]]], annotations: Tensor) -> np.ndarray:
         """α (N, K, T, H, W) before each word of N images' captions, filled up behind their ends."""
         most = max(map(len, captions))
@@ -173,7 +173,9 @@ class Probe:
         memory = self.decoder.remember(annotations)
         state = self.decoder.start(memory, most)
         for t in range(longest):
-            _, state, trace = self.decoder.step(tokens[..., t].to(annotations.device), state, memory)
+            _, state, trace = self.decoder.step(
+                tokens[..., t].to(annotations.device), state, memory
+            )
             alphas[:, :, t] = trace.alpha.cpu()
         return alphas.unflatten(-1, (self.grid.height, self.grid.width)).numpy()
 
@@ -185,8 +187,10 @@ def half_and_random(alpha: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     attention prefers nothing the two are the same.
     """
     shuffled = noise.argsort(-1, descending=True)
-    order = shuffled.gather(1, alpha.gather(1, shuffled).argsort(-1, descending=True, stable=True))
-    held = alpha.gather(1, order).double().cumsum(-1)
-    held_before = held.roll(1, -1).index_fill(-1, torch.tensor(0), 0)
-    chosen = held_before < 0.5 * held[:, -1:]
+    order = shuffled.gather(
+        1, alpha.gather(1, shuffled).argsort(dim=-1, descending=True, stable=True)
+    )
+    held = alpha.gather(1, order).double()
+    before = held.cumsum(-1) - held  # by the locations ahead of each
+    chosen = before < 0.5 * held.sum(-1, keepdim=True)
     return tuple(torch.zeros_like(chosen).scatter(1, each, chosen) for each in (order, shuffled))
