@@ -43,6 +43,8 @@ def look(record: Record, caption: Words, trace: Trace, grid: Grid, transform: Tr
     alphas = trace.alpha.float().reshape(-1, grid.height, grid.width).numpy()
     kind, chosen = object_words(record, caption)
     tally = _placed(_mentions(record, caption, transform), alphas, grid.centres)
+    if record.regions is not None:
+        tally["object-words"] = [len(chosen)]
     tally["attention-entropy"] = [entropy(alphas[i]) for i in chosen]
     if len(caption):
         tally["attention-coverage"] = [100 * spread(alphas)]

@@ -65,6 +65,7 @@ def test_object_words_are_scored_where_they_lie_and_gates_beside_function_words(
         SQUASH,
     )
     assert tally["pointing"] == [100, 0] and tally["attention-inside"] == [100, 0]
+    assert tally["object-words"] == [2]
     assert tally["attention-entropy"] == [0, 0]
     assert tally["attention-coverage"] == [pytest.approx(100 * 3 / 16)]  # cells 0, 3 and 5
     assert tally["beta-object"] == pytest.approx([0.9, 0.7])
@@ -85,7 +86,8 @@ def test_without_a_gate_there_is_no_beta():
 
 
 def test_an_empty_caption_looks_nowhere():
-    assert not any(look(record("-", regions=Named()), [], trace([]), GRID, SQUASH).values())
+    tally = look(record("-", regions=Named()), [], trace([]), GRID, SQUASH)
+    assert tally.pop("object-words") == [0] and not any(tally.values())
 
 
 def test_boxes_are_moved_to_what_the_encoder_saw():
