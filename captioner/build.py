@@ -22,7 +22,13 @@ from captioner.config import (
 from captioner.data.features import cache_features
 from captioner.data.images import Transform
 from captioner.data.loader import ImageSource
-from captioner.data.readers import read_coco, read_csv, read_flickr8k, read_karpathy
+from captioner.data.readers import (
+    read_coco,
+    read_csv,
+    read_entities,
+    read_flickr8k,
+    read_karpathy,
+)
 from captioner.data.records import Collection, Record
 from captioner.data.shapes import read_shapes
 from captioner.models.decoder import Decoder
@@ -79,7 +85,18 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def build_collection(options: DataOptions) -> Collection:
-    """Reads (or draws up) the data set that the options name. Raises ValueError as its reader."""
+    """Reads (or draws up) the data set that the options name. Raises ValueError as its reader.
+
+    Regions of photographs are read for `options.split` alone, in which attention is scored.
+    """
+    collection = _read_collection(options)
+    if options.entities is not None:
+        records = collection.split(options.split, options.limit)
+        collection.problems += read_entities(Path(options.entities), records)
+    return collection
+
+
+def _read_collection(options: DataOptions) -> Collection:
     if options.kind == "shapes":
         return read_shapes(**options.sizes, seed=options.seed)
     root = Path(options.root or ".")

@@ -16,7 +16,7 @@ from captioner.checkpoint import open_checkpoint
 from captioner.config import SearchOptions
 from captioner.data.images import ImageError, Transform, open_image
 from captioner.data.records import Drawable
-from captioner.models.encoder import Grid
+from captioner.grid import Centres, Grid
 from captioner.models.model import CaptioningModel
 from captioner.search import Hypothesis, search
 from captioner.vocabulary import Vocabulary
@@ -34,6 +34,7 @@ class Caption:
     log_prob: float  # natural logarithm of the caption's probability, its end included
     word_log_probs: np.ndarray  # (T,)
     alpha: np.ndarray  # (T, H, W) attention weights over the grid; each sums to one
+    centres: Centres  # of the grid's rows and columns, on the square that the encoder saw
     beta: np.ndarray | None  # (T,) gate on the context vector (a vector β's mean), if there is one
     gates: dict[str, np.ndarray]  # (T, hidden): input, forget, output, candidate, cell, hidden
     alternatives: list[Caption] = field(default_factory=list)  # the next best, best first
@@ -125,6 +126,7 @@ class Captioner:
             log_prob=hypothesis.log_prob,
             word_log_probs=hypothesis.word_log_probs.numpy(),
             alpha=trace.alpha.reshape(-1, self.grid.height, self.grid.width).numpy(),
+            centres=self.grid.centres,
             beta=trace.beta.mean(-1).numpy() if self.gated else None,
             gates={gate: getattr(trace, gate).numpy() for gate in gates},
         )

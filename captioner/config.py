@@ -45,6 +45,7 @@ class DataOptions:
     root: str | None = None  # folder of the data set; shapes need none
     file: str | None = None  # karpathy: the JSON; csv: the table; relative to root
     images: str | None = None  # folder of the images, where it is not the reader's usual one
+    entities: str | None = None  # Flickr30k Entities, whose boxes attention is scored against
     split: str = "val"  # the split that evaluation, and pictures of a data set, use
     limit: int | None = None  # at most so many images of each split
     views: int = 1  # a training image is seen as it is and as so many − 1 crops, some mirrored
@@ -66,6 +67,8 @@ class DataOptions:
             raise ValueError(f"data={self.kind} needs data.root, the folder that holds it")
         if self.kind in ("karpathy", "csv") and self.file is None:
             raise ValueError(f"data={self.kind} needs data.file, the path of its file")
+        if self.kind == "shapes" and self.entities is not None:
+            raise ValueError("data.entities is for photographs; shapes know their own boxes")
 
 
 @dataclass
@@ -290,6 +293,7 @@ class SplitOptions:
     root: str | None = None
     file: str | None = None
     images: str | None = None
+    entities: str | None = None
     limit: int | None = None
     cache: str | None = None
     workers: int = 0

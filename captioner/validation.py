@@ -61,7 +61,8 @@ class Validation:
         return evaluate(
             decoded,
             self.vocabulary,
-            self.model.encoder.grid[:2],
+            self.model.encoder.grid,
+            self.source.transform,
             self.search.width,
             MetricOptions(),
             self.training,

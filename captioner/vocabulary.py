@@ -15,6 +15,20 @@ SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
 UNWRITTEN = (PAD, START, UNKNOWN)  # what no caption holds that a model writes
 TOKENIZER = "lower-cased words without punctuation"
 
+_CLOSED_CLASSES = """
+    a an the this that these those some any each every both either another other others one ones
+    i me my we us our you your he him his she her hers it its they them their who whom whose which
+    what there here himself herself itself themselves something someone
+    in on of with at by for from to into onto over under up down out off through across along around
+    between behind beside besides near above below against about after before during inside outside
+    upon toward towards within without next front
+    and or but nor so as than while when where if because
+    is are was were be been being am has have had having do does did doing can could will would may
+    might must shall should not no very just only also too all more most
+"""
+FUNCTION_WORDS = frozenset(_CLOSED_CLASSES.split())
+"""English words of closed classes, which name nothing that could be looked at."""
+
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 

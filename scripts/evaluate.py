@@ -8,9 +8,10 @@ from captioner.config import EvaluateOptions
 def main(options: EvaluateOptions) -> None:
     from pathlib import Path
 
+    from captioner.attention_scores import Probe
     from captioner.build import build_collection, build_device, build_source, restore_model
     from captioner.checkpoint import open_checkpoint
-    from captioner.evaluation import checks_attention, decode, evaluate
+    from captioner.evaluation import decode, evaluate
     from captioner.progress import track
     from captioner.report import (
         print_metrics,
@@ -29,12 +30,16 @@ def main(options: EvaluateOptions) -> None:
     report_problems(collection)
     records = collection.split(data.split, data.limit)
     source = build_source(data, checkpoint.options.encoder, model.encoder, records, device)
-    traced = checks_attention(records)
-    decoded = decode(model, records, source, options.search, workers=data.workers, trace=traced)
+    grid, transform = model.encoder.grid, source.transform
+    probe = Probe(model.decoder, checkpoint.vocabulary, grid, transform)
+    decoded = decode(
+        model, records, source, options.search, workers=data.workers, trace=True, probe=probe
+    )
     evaluation = evaluate(
         track(decoded, "captions", len(records)),
         checkpoint.vocabulary,
-        model.encoder.grid[:2],
+        grid,
+        transform,
         options.search.width,
         options.metrics,
         collection.captions("train", checkpoint.options.data.limit),

@@ -28,6 +28,9 @@ GRIDS = {  # D, and H = W, as the presets' comments state them
     "vit_b_16": (768, 14),
 }
 
+OFF_CENTRE = {"efficientnet_b0", "mobilenet_v2", "resnet50", "resnet101"}
+"""Those whose odd kernels, padded evenly, are centred on every second pixel from the first on."""
+
 
 def noise(count: int, size: int) -> Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
@@ -48,6 +51,7 @@ def test_presets_have_the_grid_and_the_weights_that_they_state(name: str):
     size = GRIDS[name][1]
     assert (encoder.annotation, *encoder.grid[:2]) == (GRIDS[name][0], size, size)
     assert encoder.grid.stride == preset["image_size"] / size
+    assert encoder.grid.offset == (0.5 if name in OFF_CENTRE else encoder.grid.stride / 2)
     if name != "tiny":
         assert preset["weights"] in get_model_weights(preset["name"]).__members__
 
@@ -69,7 +73,7 @@ def test_images_become_annotations(name: str, node: str, size: int, annotation: 
         annotations = encoder(pixels)
         alone = encoder(pixels[1:])
     assert annotations.shape == (2, side**2, annotation)
-    assert encoder.grid == (side, side, size / side)
+    assert encoder.grid[:3] == (side, side, size / side)
     torch.testing.assert_close(annotations[1:], alone, rtol=1e-3, atol=1e-4)
 
 
@@ -97,7 +101,7 @@ def test_locations_go_row_by_row():
     pixels = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     pixels[..., 4, 3] = 255  # row 2, column 1 of the 4 × 4 grid
     assert encoder(pixels)[0, :, 0].argmax() == 2 * 4 + 1
-    assert encoder.grid == (4, 4, 2.0)
+    assert encoder.grid == (4, 4, 2.0, 1.0, 8)
 
 
 class Tokens(nn.Module):
@@ -115,7 +119,7 @@ class Tokens(nn.Module):
 @pytest.mark.parametrize("classes", [0, 1, 5])
 def test_class_tokens_are_left_out(classes: int):
     encoder = Encoder(Tokens(classes), image_size=48)
-    assert encoder.grid == (3, 3, 16.0) and encoder.annotation == 5
+    assert encoder.grid == (3, 3, 16.0, 8.0, 48) and encoder.annotation == 5
     assert encoder(noise(2, 48))[1, :, 0].tolist() == list(range(9))
 
 

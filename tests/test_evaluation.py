@@ -16,13 +16,15 @@ from captioner.data.images import Transform
 from captioner.data.loader import ImageSource
 from captioner.data.records import Record
 from captioner.evaluation import Decoded, Evaluation, checks_attention, decode, evaluate
+from captioner.grid import Grid
 from captioner.metrics.bleu import bleu
 from captioner.metrics.metric import with_intervals
 from captioner.models.decoder import Trace
 from captioner.search import Hypothesis
 from captioner.vocabulary import TOKENIZER, Vocabulary, words
 
-GRID = (16, 16)
+GRID = Grid(16, 16, stride=6, offset=3, size=96)
+TRANSFORM = Transform(96, "squash")
 VOCABULARY = Vocabulary.build(
     text for split in ("train", "val") for record in scenes(split) for text in record.captions
 )
@@ -38,7 +40,7 @@ def decoded(record: Record, text: str, *worse: str) -> Decoded:
 
 
 def scored(items: list[Decoded], vocabulary: Vocabulary = VOCABULARY) -> Evaluation:
-    return evaluate(items, vocabulary, GRID, 3, MetricOptions())
+    return evaluate(items, vocabulary, GRID, TRANSFORM, 3, MetricOptions())
 
 
 def test_metrics_have_every_key_of_the_contract_and_captions_are_coco_results():
@@ -132,6 +134,14 @@ def test_an_empty_split_is_refused():
         scored([])
 
 
+def test_what_a_probe_found_is_scored_beside_what_traces_tell():
+    records = scenes("val")
+    plain = [decoded(record, record.captions[0]) for record in records]
+    probed = [item._replace(probed={"x": [1.0, 4.0]}) for item in plain[:2]] + plain[2:]
+    assert scored(probed).metrics["x"] == pytest.approx(2.5)
+    assert scored(probed).metrics.keys() - scored(plain).metrics.keys() == {"x", "x-low", "x-high"}
+
+
 # Decoding.
 
 
@@ -172,6 +182,22 @@ def test_neither_batches_nor_workers_change_what_is_written(model):
             assert one.hypotheses[0].ids == other.hypotheses[0].ids
             pair = (one.hypotheses[0].log_prob, other.hypotheses[0].log_prob)
             assert pair[0] == pytest.approx(pair[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("batch", [2, 5])
+def test_a_probe_sees_each_batch_with_its_annotations(model, batch: int):
+    records, source = scenes("val"), ImageSource(Transform(SIDE, "squash"))
+
+    def probe(records, annotations, hypotheses):
+        assert len(records) == len(annotations) == len(hypotheses) <= batch
+        expected = model.annotate(torch.stack([source(record) for record in records]))
+        assert torch.allclose(annotations, expected, atol=1e-5)
+        ids = zip(records, hypotheses, strict=True)
+        return [{record.image_id: [len(best.ids)]} for record, best in ids]
+
+    found = list(decode(model, records, source, SearchOptions(max_length=5), batch, probe=probe))
+    for record, item in zip(records, found, strict=True):
+        assert item.probed == {record.image_id: [len(item.hypotheses[0].ids)]}
 
 
 def test_traces_are_kept_only_where_they_are_asked_for(model):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from captioner.data.records import Box
-from captioner.metrics.grounding import coverage, entropy, mass_inside, pointing_hit
+from captioner.grid import Centres
+from captioner.metrics.grounding import coverage, entropy, mass_inside, pointing_hit, spread
 
 EVERYWHERE = (0.0, 0.0, 1.0, 1.0)
 SHAPE = (5, 7)  # not square, so that a swap of height and width shows
@@ -53,6 +54,26 @@ def test_the_centre_of_the_cell_decides():
     alpha = np.array([[1.0, 0.0]])  # centre (0.25, 0.5)
     assert pointing_hit(alpha, [(0.2, 0.4, 0.3, 0.6)])
     assert not pointing_hit(alpha, [(0.3, 0.0, 1.0, 1.0)])
+
+
+OFF = Centres(np.array([0.0, 0.5]), np.array([0.0, 0.25, 0.5]))  # cells end at 1/4, and 1/8, 3/8
+
+
+def test_off_centre_locations_point_from_where_they_stand():
+    alpha = np.zeros((2, 3))
+    alpha[1, 1] = 1  # at x = 1/4, y = 1/2, in the cell from 1/8 to 3/8 and from 1/4 down
+    assert pointing_hit(alpha, [(0.2, 0.45, 0.3, 0.55)], OFF)
+    assert not pointing_hit(alpha, [(0.3, 0.0, 1.0, 1.0)], OFF)
+    assert mass_inside(alpha, [(0.125, 0.25, 0.375, 1.0)], OFF) == pytest.approx(1)
+    assert mass_inside(alpha, [(0.25, 0.625, 1.0, 1.0)], OFF) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_off_centre_cells_fill_the_picture(seed: int):
+    alpha = np.random.default_rng(seed).dirichlet(np.ones(6)).reshape(2, 3)
+    assert mass_inside(alpha, [EVERYWHERE], OFF) == pytest.approx(1)
+    beyond = Centres(np.array([-0.5, 0.3]), np.array([-0.6, -0.2, 0.3]))
+    assert mass_inside(np.array([[0, 0, 0], [0, 0.4, 0.6]]), [EVERYWHERE], beyond) <= 1
 
 
 def test_no_boxes_are_never_hit():
@@ -149,3 +170,14 @@ def test_a_malformed_box_is_refused(box: Box):
     for score in (pointing_hit, mass_inside):
         with pytest.raises(ValueError, match="left <= right and top <= bottom"):
             score(random_alpha(0), [EVERYWHERE, box])
+
+
+def test_spread_is_the_share_of_the_picture_that_looks_cover():
+    there, elsewhere = one_cell(0, 0), one_cell(2, 3)
+    assert spread(np.stack([there])) == spread(np.stack([there] * 9)) == pytest.approx(1 / 35)
+    assert spread(np.stack([there, elsewhere])) == pytest.approx(2 / 35)
+    # Staring does not make up for what is overlooked: 0.9 is cut at 1 / 35, 0.1 / 34 is not.
+    stare = np.where(there == 1, 0.9, 0.1 / 34)
+    assert spread(np.stack([stare])) == pytest.approx(1 / 35 + 0.1)
+    every_cell = np.eye(35).reshape(35, *SHAPE)
+    assert spread(every_cell) == pytest.approx(1) == spread(np.full((3, *SHAPE), 1 / 35))

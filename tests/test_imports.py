@@ -18,10 +18,13 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 # A module may import from lower floors, and from its own package on its own floor.
 # A name that ends in .* stands for all that a package holds and that is not named on its own.
 FLOORS = [
-    ["captioner", "config", "files", "progress", "vocabulary", "data", "data.records"],
+    ["captioner", "config", "files", "grid", "progress", "vocabulary", "data", "data.records"],
     ["data.*", "models", "models.*", "losses", "metrics", "metrics.*", "averaging"],
     ["search", "checkpoint", "logs", "visualize", "visualize.*"],
-    ["build", "objectives", "training", "scoring", "evaluation", "validation", "report"],
+    [
+        *("build", "objectives", "training", "validation"),
+        *("scoring", "attention_scores", "evaluation", "report"),
+    ],
     ["captioner.captioner"],
     ["pictures", "run", "demo", "comparison", "comparison_report", "cli"],
 ]

@@ -83,3 +83,27 @@ def test_view_refuses_bad_sizes_and_modes():
         transform.view(ramp(64, 32), -1)
     with pytest.raises(ValueError, match="not L: use open_image"):
         transform(ramp(64, 32).convert("L"))
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("size", [(300, 200), (200, 301), (97, 500), (240, 240)])
+@pytest.mark.parametrize("box", [(0.4, 0.45, 0.7, 0.6), (0.2, 0.1, 0.9, 0.5), (0.0, 0.3, 1.0, 0.7)])
+def test_a_box_goes_where_its_pixels_go(fit, size, box):
+    image = Image.new("RGB", size, BLUE)
+    edges = [round(edge * side) for edge, side in zip(box, (*size, *size), strict=True)]
+    image.paste(RED, tuple(edges))
+    drawn = tuple(edge / side for edge, side in zip(edges, (*size, *size), strict=True))
+    transform = Transform(60, fit)
+    (found,) = transform.boxes([drawn], size)
+    red, _, blue = np.asarray(transform.view(image), int).transpose(2, 0, 1)
+    rows, columns = np.nonzero((red > 127) & (blue < 100))  # the bars of pad are grey
+    seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    assert 60 * np.array(found) == pytest.approx(seen, abs=1)
+
+
+def test_a_box_that_a_crop_cuts_off_is_left_out():
+    transform = Transform(10, "crop")
+    assert transform.boxes([(0.0, 0.0, 0.2, 1.0), (0.2, 0.0, 0.5, 0.5)], (300, 100)) == [
+        pytest.approx((0.0, 0.0, 0.5, 0.5))
+    ]
+    assert Transform(10, "squash").boxes([(-0.1, 0.0, 0.5, 1.2)], (3, 1)) == [(0, 0, 0.5, 1)]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from captioner.grid import Centres, Grid, even
 from captioner.visualize.arrays import save_arrays
 from captioner.visualize.overlay import lay_over, overlay_colours, upsample
 from captioner.visualize.page import UNITS, save_page
@@ -35,6 +36,7 @@ def make_caption(words=("a", "red", "circle"), hidden=24, grid=(7, 7), **changes
         "log_prob": -1.5,
         "word_log_probs": -noise.random(steps, np.float32),
         "alpha": alpha.reshape(steps, *grid),
+        "centres": even(grid),
         "beta": noise.random(steps, np.float32),
         "gates": gates,
     }
@@ -77,6 +79,32 @@ def test_one_cell_lights_its_own_square(row, column, size):
         assert smooth.sum(0) @ places / smooth.sum() == pytest.approx(
             (column + 0.5) * side, abs=0.2
         )
+
+
+@pytest.mark.parametrize("cell", [(3, 2), (1, 4)])
+def test_light_stands_where_the_location_does(cell):
+    """Of MobileNetV2: location i stands on pixel 32 i of 224, not in the middle of a seventh."""
+    alpha = np.zeros((7, 7), np.float32)
+    alpha[cell] = 1
+    centres = Grid(7, 7, stride=32, offset=0.5, size=224).centres
+    smooth = upsample(alpha, 224, centres)
+    light, places = np.maximum(smooth, 0), np.arange(224) + 0.5
+    for axis, index in enumerate(cell):
+        along = light.sum(1 - axis)
+        assert along @ places / along.sum() == pytest.approx(32 * index + 0.5, abs=0.3)
+    view = Image.new("RGB", (224, 224), "white")
+    lit = np.asarray(lay_over(view, alpha, centres).convert("L"), float)
+    assert np.unravel_index(lit.argmax(), lit.shape) == pytest.approx(
+        (32 * cell[0], 32 * cell[1]), abs=3
+    )
+
+
+def test_borders_repeat_the_outermost_locations():
+    """All of a picture is painted, also where locations stand in its upper left quarter alone."""
+    alpha = np.array([[0.1, 0.2], [0.3, 0.4]], np.float32)
+    centres = Centres(np.array([0.0, 0.25]), np.array([0.0, 0.25]))
+    smooth = upsample(alpha, 64, centres)
+    assert smooth[0, 0] == pytest.approx(0.1, abs=0.01) and smooth[40:, 40:] == pytest.approx(0.4)
 
 
 def test_an_even_spread_stays_even_and_nothing_overshoots():
@@ -146,6 +174,7 @@ def test_page_holds_the_numbers(tmp_path):
     assert item["words"] == caption.words and item["name"] == "scene.png"
     grid = item["alpha"]["height"], item["alpha"]["width"]
     assert np.reshape(item["alpha"]["values"], (3, *grid)) == pytest.approx(caption.alpha, abs=1e-5)
+    assert item["alpha"]["down"] == item["alpha"]["across"] == [-0.5, 6.5]
     assert item["beta"] == pytest.approx(caption.beta, abs=1e-3)
     assert item["wordLogProbs"] == pytest.approx(caption.word_log_probs, abs=1e-3)
     memory, units = item["memory"], item["memory"]["units"]
@@ -198,11 +227,20 @@ def test_arrays_come_back_without_pickle(tmp_path):
     caption = make_caption(["ein", "größerer", "крυг"])
     save_arrays(caption, tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
-        keys = {"words", "log_probs", "alpha", "beta", *(f"gates_{name}" for name in GATES)}
+        keys = {
+            "words",
+            "log_probs",
+            "alpha",
+            "rows",
+            "columns",
+            "beta",
+            *(f"gates_{name}" for name in GATES),
+        }
         assert set(arrays) == keys
         assert arrays["words"].tolist() == caption.words
         assert arrays["alpha"].dtype == np.float32
         assert np.array_equal(arrays["alpha"], caption.alpha)
+        assert arrays["rows"] == pytest.approx((np.arange(7) + 0.5) / 7)
         assert np.array_equal(arrays["gates_cell"], caption.gates["cell"])
 
 

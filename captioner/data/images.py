@@ -6,7 +6,7 @@ import glob
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from captioner.data.records import Drawable
+from captioner.data.records import Box, Drawable
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".webp", ".avif", ".tif", ".tiff", ".bmp")
@@ -124,15 +124,40 @@ class Transform:
         box = _central_square(image) if self.fit == "crop" else None
         return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
 
-    def _padded(self, image: Image.Image, size: int) -> Image.Image:
-        longer = max(image.size)
-        # Rounded in the encoder's pixels first: a larger view has the bars where the encoder has.
-        inner = [max(1, round(self.size * side / longer)) for side in image.size]
-        start = [(self.size - side) // 2 for side in inner]
-        left, top, right, bottom = (
-            round(edge * size / self.size)
-            for edge in (*start, start[0] + inner[0], start[1] + inner[1])
+    def boxes(self, boxes: Sequence[Box], shape: tuple[int, int]) -> list[Box]:
+        """Boxes on a picture of `shape`, width by height, as fractions of the encoder's square.
+
+        What a crop cuts off is left out.
+        """
+        left, top, right, bottom = (edge / self.size for edge in self._place(shape))
+        moved = (
+            (
+                left + box[0] * (right - left),
+                top + box[1] * (bottom - top),
+                left + box[2] * (right - left),
+                top + box[3] * (bottom - top),
+            )
+            for box in boxes
         )
+        cut = (tuple(min(max(edge, 0.0), 1.0) for edge in box) for box in moved)
+        return [box for box in cut if box[0] < box[2] and box[1] < box[3]]
+
+    def _place(self, shape: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of a whole picture on the square, which a crop exceeds."""
+        if self.fit == "squash":
+            return 0, 0, self.size, self.size
+        if self.fit == "crop":
+            scale = self.size / min(shape)
+            x, y = ((self.size - side * scale) / 2 for side in shape)
+            return x, y, self.size - x, self.size - y
+        # Rounded in the encoder's pixels first: a larger view has the bars where the encoder has.
+        inner = [max(1, round(self.size * side / max(shape))) for side in shape]
+        x, y = ((self.size - side) // 2 for side in inner)
+        return x, y, x + inner[0], y + inner[1]
+
+    def _padded(self, image: Image.Image, size: int) -> Image.Image:
+        edges = self._place(image.size)
+        left, top, right, bottom = (round(edge * size / self.size) for edge in edges)
         shape = (max(1, right - left), max(1, bottom - top))
         square = Image.new("RGB", (size, size), _BAR)
         square.paste(image.resize(shape, Image.Resampling.BICUBIC), (left, top))

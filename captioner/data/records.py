@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -20,17 +20,38 @@ class Drawable(Protocol):
 
 
 @dataclass
+class Mention:
+    """The word at `index` of a caption names what lies in `boxes`."""
+
+    index: int
+    boxes: list[Box]
+
+
+class Regions(Protocol):
+    """Where in one picture lies what words name."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The picture's width and height, in any unit."""
+
+    def mentions(self, words: Sequence[str]) -> list[Mention]:
+        """Of a caption, as lower-cased words without punctuation; in the order of the words."""
+
+
+@dataclass
 class Record:
     """One image with its reference captions.
 
     `image_id` is unique in its collection and is what results name the image by. `captions` are
-    raw text, cased and punctuated as their file has them.
+    raw text, cased and punctuated as their file has them. `regions` are there where it is known
+    which part of the image words name.
     """
 
     image_id: str
     image: Path | Drawable
     captions: list[str]
     split: str
+    regions: Regions | None = None
 
 
 @dataclass

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from captioner.data.drawing import COLOURS
-from captioner.data.records import Box
+from captioner.data.records import Mention
 from captioner.data.shape_captions import (
     BESIDE_IT,
     BESIDE_THEM,
@@ -36,19 +36,12 @@ def _meanings(wordings: dict[str, tuple[str, ...]]) -> dict[str, str]:
 
 
 @dataclass
-class Mention:
-    """The word at `index` names a group of the scene, whose objects lie in `boxes`."""
-
-    index: int
-    boxes: list[Box]
-
-
-@dataclass
 class Reading:
     """What became of a caption that was held against its scene.
 
     `problem` says in one line why it is not true. `mentions` holds the kind words that with their
-    colour name something in the scene, also where the caption as a whole is false.
+    colour name a group of the scene, with the boxes of its objects, also where the caption as a
+    whole is false.
     """
 
     true: bool

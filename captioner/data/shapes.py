@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from PIL import Image
 
 from captioner.data.drawing import COLOURS, KINDS, Shape, draw
-from captioner.data.records import Box, Collection, Record
+from captioner.data.records import Box, Collection, Mention, Record
 from captioner.data.shape_captions import Group, around, captions, direction, in_order
 from captioner.data.shape_reading import Reading, read
 
@@ -62,6 +62,15 @@ class Scene:
         """Checks any caption, as lower-cased words without punctuation, against this scene."""
         return read(words, self.groups)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """As all `Regions` have it."""
+        return 1, 1
+
+    def mentions(self, words: Sequence[str]) -> list[Mention]:
+        """As all `Regions` have it: the kind words that with their colour name a group."""
+        return self.read(words).mentions
+
 
 def read_shapes(
     train: int = 10_000, val: int = 500, test: int = 500, novel: int = 500, seed: int = 0
@@ -82,7 +91,7 @@ def read_shapes(
         for number in range(size):
             scene = sample_scene(first + number, novel=split == "novel")
             name = f"shapes-{split}-{number:05d}"
-            records.append(Record(name, scene, scene.captions(), split))
+            records.append(Record(name, scene, scene.captions(), split, regions=scene))
     return Collection(records)
 
 

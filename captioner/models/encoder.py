@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torchvision
@@ -15,16 +15,10 @@ from torch.fx.experimental.optimization import fuse
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
+from captioner.grid import Grid
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-class Grid(NamedTuple):
-    """Where the annotation vectors stand on the image, row by row; L = height × width."""
-
-    height: int
-    width: int
-    stride: float  # pixels of the encoder's image from one location to the next
 
 
 class Encoder(nn.Module):
@@ -51,7 +45,8 @@ class Encoder(nn.Module):
         """Grid and D, found by encoding one black image."""
         size = self.image_size
         try:
-            output = self.trunk(torch.zeros(1, 3, size, size))
+            with _places(self.trunk, size) as places:
+                output = self.trunk(torch.zeros(1, 3, size, size))
         except (RuntimeError, AssertionError) as error:
             reason = str(error).partition("\n")[0]
             raise ValueError(f"the encoder takes no {size}×{size} images: {reason}") from error
@@ -68,7 +63,8 @@ class Encoder(nn.Module):
             )
         if height * width < 2:
             raise ValueError("the encoder's node gives a single location; choose an earlier node")
-        return Grid(height, width, size / height), annotation
+        stride, offset = places.get(height, (size / height, size / height / 2))
+        return Grid(height, width, stride, offset, size), annotation
 
     def train(self, mode: bool = True) -> Encoder:
         super().train(mode)
@@ -100,6 +96,39 @@ class Encoder(nn.Module):
         if output.ndim == 4:
             return output.flatten(2).transpose(1, 2)
         return output[:, output.shape[1] - self.grid.height * self.grid.width :]
+
+
+@contextmanager
+def _places(trunk: nn.Module, size: int) -> Iterator[dict[int, tuple[float, float]]]:
+    """While the trunk runs, gathers where its feature maps stand on the image, by their sides.
+
+    Gives the stride and the centre of the first location, in pixels. A layer's output i is centred
+    on place s i + d (k − 1) / 2 − p of its input, of kernel k, stride s, padding p and dilation d.
+    Maps of one side stand on the same places, since layers that keep the side pad evenly; so what
+    lies between such layers (sums, norms, attention) does not matter.
+    """
+    places = {size: (1.0, 0.5)}
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        before, after = inputs[0].shape[-1], output.shape[-1]
+        if before in places and after not in places:
+            stride, first = places[before]
+            k, s, p = (_last(getattr(layer, n)) for n in ("kernel_size", "stride", "padding"))
+            shift = _last(getattr(layer, "dilation", 1)) * (k - 1) / 2 - (0 if p == "valid" else p)
+            places[after] = (stride * s, first + stride * shift)
+
+    layers = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+    found = [layer for layer in trunk.modules() if isinstance(layer, layers)]
+    hooks = [layer.register_forward_hook(note) for layer in found]
+    try:
+        yield places
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _last(value: int | str | tuple[int, ...]) -> int | str:
+    return value[-1] if isinstance(value, tuple) else value
 
 
 class Tiny(nn.Sequential):

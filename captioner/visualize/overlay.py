@@ -6,6 +6,8 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
+from captioner.grid import Centres, even
+
 _LEVELS = np.linspace(0, 1, 256)
 
 
@@ -21,22 +23,29 @@ def overlay_colours() -> np.ndarray:
     return np.round(255 * colours).astype(np.uint8)
 
 
-def upsample(alpha: np.ndarray, size: int) -> np.ndarray:
+def upsample(alpha: np.ndarray, size: int, centres: Centres | None = None) -> np.ndarray:
     """Stretch a grid of attention (H, W) smoothly over a square picture (size, size).
 
-    Bicubic with half-pixel centres: cell (r, c) has its weight around the middle of exactly the
-    square of the picture that it stands for. Borders repeat the outermost cells.
+    Bicubic: each location has its weight around its centre, by default that of an equal part of the
+    picture. Borders repeat the outermost locations.
     """
-    height, width = alpha.shape
-    padded = Image.fromarray(np.pad(np.asarray(alpha, np.float32), 2, mode="edge"))
-    box = (2, 2, 2 + width, 2 + height)
+    (top, bottom), (left, right) = (reach(axis) for axis in centres or even(alpha.shape))
+    margin = 4
+    padded = Image.fromarray(np.pad(np.asarray(alpha, np.float32), margin, mode="edge"))
+    box = tuple(margin + 0.5 + edge for edge in (left, top, right, bottom))
     smooth = padded.resize((size, size), Image.Resampling.BICUBIC, box=box)
     return np.asarray(smooth).clip(alpha.min(), alpha.max())  # bicubic overshoots
 
 
-def lay_over(view: Image.Image, alpha: np.ndarray) -> Image.Image:
+def reach(centres: np.ndarray) -> tuple[float, float]:
+    """Where the picture begins and ends, in steps of evenly spaced `centres` from the first one."""
+    first, step = centres[0], (centres[-1] - centres[0]) / (len(centres) - 1)
+    return -first / step, (1 - first) / step
+
+
+def lay_over(view: Image.Image, alpha: np.ndarray, centres: Centres | None = None) -> Image.Image:
     """The square picture that the encoder saw under its attention (H, W), scaled to its maximum."""
-    smooth = upsample(alpha, view.width)
+    smooth = upsample(alpha, view.width, centres)
     levels = np.round(255 * smooth / max(float(alpha.max()), 1e-12)).astype(np.uint8)
     overlay = Image.fromarray(overlay_colours()[levels], "RGBA")
     return Image.alpha_composite(view.convert("RGBA"), overlay).convert("RGB")

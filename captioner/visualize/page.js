@@ -35,11 +35,11 @@ function make(tag, attributes = {}, ...children) {
 
 /* ---------- attention over the picture ---------- */
 
-// Catmull-Rom weights of the four cells around each of `size` pixels, with half-pixel centres: a
-// cell has its weight around the middle of exactly the square of the picture that it stands for.
-function taps(cells, size) {
+// Catmull-Rom weights of the four cells around each of `size` pixels. The picture reaches from
+// `start` to `end` where the cells' centres are 0, 1, …; these are not always its equal parts.
+function taps(cells, size, [start, end]) {
   return Array.from({ length: size }, (_, pixel) => {
-    const centre = (pixel + 0.5) * cells / size - 0.5, first = Math.floor(centre) - 1;
+    const centre = start + (pixel + 0.5) * (end - start) / size, first = Math.floor(centre) - 1;
     return [0, 1, 2, 3].map((k) => {
       const x = Math.abs(centre - first - k);
       const weight = x < 1 ? (1.5 * x - 2.5) * x * x + 1 : ((-0.5 * x + 2.5) * x - 4) * x + 2;
@@ -48,12 +48,21 @@ function taps(cells, size) {
   });
 }
 
-function upsample(values, height, width, scale) {
-  const across = taps(width, width * scale), down = taps(height, height * scale);
-  const rows = Array.from({ length: height }, (_, row) => across.map((four) =>
-    four.reduce((sum, [column, weight]) => sum + weight * values[row * width + column], 0)));
-  return down.flatMap((four) => across.map((_, pixel) =>
+function upsample({ height, width, down, across }, values, scale) {
+  const sideways = taps(width, width * scale, across), rows = Array.from({ length: height },
+    (_, row) => sideways.map((four) => four.reduce(
+      (sum, [column, weight]) => sum + weight * values[row * width + column], 0)));
+  return taps(height, height * scale, down).flatMap((four) => sideways.map((_, pixel) =>
     four.reduce((sum, [row, weight]) => sum + weight * rows[row][pixel], 0)));
+}
+
+// The cells along an axis, the outermost repeated where the picture reaches beyond them, and where
+// they begin on the picture, and how far they go.
+function blocks(count, [start, end]) {
+  const first = Math.min(0, Math.floor(start + 0.5)), last = Math.max(count, Math.ceil(end + 0.5));
+  const cells = Array.from({ length: last - first }, (_, i) => clamp(first + i, 0, count - 1));
+  const share = (steps) => `${100 * steps / (end - start)}%`;
+  return { cells, from: share(first - 0.5 - start), length: share(cells.length) };
 }
 
 // `levels` between 0 and 1, row by row, in the colours of `table`.
@@ -68,12 +77,17 @@ function paint(canvas, levels, width, height, table) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-function paintAttention(canvas, alpha, word, pixels, cells) {
-  const { width, height } = alpha, peak = Math.max(...alpha.values[word], 1e-12);
-  const scale = cells ? 1 : Math.ceil(pixels / Math.max(width, height));
-  const values = cells ? alpha.values[word] : upsample(alpha.values[word], height, width, scale);
-  paint(canvas, values.map((value) => value / peak), width * scale, height * scale, colours.overlay);
-  canvas.classList.toggle("cells", cells);
+function paintAttention(canvas, alpha, word, pixels, asCells) {
+  const { width, height } = alpha, values = alpha.values[word], peak = Math.max(...values, 1e-12);
+  const across = blocks(width, alpha.across), down = blocks(height, alpha.down);
+  const scale = Math.ceil(pixels / Math.max(width, height));
+  if (asCells) paint(canvas, down.cells.flatMap((row) => across.cells.map((column) =>
+    values[row * width + column] / peak)), across.cells.length, down.cells.length, colours.overlay);
+  else paint(canvas, upsample(alpha, values, scale).map((value) => value / peak), width * scale,
+    height * scale, colours.overlay);
+  Object.assign(canvas.style, asCells ? { left: across.from, top: down.from, width: across.length,
+    height: down.length } : { left: "", top: "", width: "", height: "" });
+  canvas.classList.toggle("cells", asCells);
 }
 
 function gradient(table, behind) {

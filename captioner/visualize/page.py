@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from captioner.files import write_atomically
-from captioner.visualize.overlay import overlay_colours
+from captioner.visualize.overlay import overlay_colours, reach
 
 UNITS = 64  # rows of a gate's strip: more could not be told apart, and would swell the page
 _STRIPS = ("forget", "input", "cell", "output")  # in the order in which an LSTM is explained
@@ -59,6 +59,8 @@ def _item(caption: Any, view: Image.Image) -> dict[str, Any]:
         "alpha": {
             "height": height,
             "width": width,
+            "down": _rounded(reach(caption.centres.rows), 5),
+            "across": _rounded(reach(caption.centres.columns), 5),
             "values": _rounded(caption.alpha.reshape(steps, height * width), 6),
         },
         "beta": beta,

@@ -52,7 +52,8 @@ def save_panels(caption: Any, view: Image.Image, path: str | Path) -> None:
         if index == 0:
             _draw_panel(axes, view, "the picture", style="italic", color=_MUTED)
         else:
-            _draw_panel(axes, lay_over(view, caption.alpha[index - 1]), caption.words[index - 1])
+            lit = lay_over(view, caption.alpha[index - 1], caption.centres)
+            _draw_panel(axes, lit, caption.words[index - 1])
             if caption.beta is not None:
                 _draw_beta(axes, float(caption.beta[index - 1]))
     with whole_file(Path(path)) as part:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from captioner.grid import Grid, even
 from captioner.visualize.overlay import overlay_colours
 from captioner.visualize.page import save_page
 
@@ -82,6 +83,7 @@ def make_page(path, words=("a", "red", "circle", "</script>"), **changes):
         "log_prob": -1.0,
         "word_log_probs": -noise.random(len(words)),
         "alpha": alpha,
+        "centres": even((7, 7)),
         "beta": noise.random(len(words)),
         "gates": {n: noise.random((len(words), 8)) for n in ("input", "forget", "output", "cell")},
     }
@@ -120,6 +122,24 @@ def test_cells_as_they_are(tmp_path, visit):
     make_page(tmp_path / "page.html")
     clear = clearness(visit("word=3", 'document.getElementById("cells").click();'))
     assert clear.shape == (7, 7) and clear[2, 4] == 1 and clear.sum() == 1
+
+
+def test_off_centre_cells_are_drawn_where_they_stand(tmp_path, visit):
+    """Of MobileNetV2: the cell (2, 4) lies around pixel (64, 128) of 224."""
+    make_page(tmp_path / "page.html", centres=Grid(7, 7, 32, 0.5, 224).centres)
+    clear = clearness(visit("word=3"))
+    rows, columns = np.nonzero(clear > 0.6)
+    scale = 224 / clear.shape[0]
+    assert rows.mean() * scale == pytest.approx(64, abs=2)
+    assert columns.mean() * scale == pytest.approx(128, abs=2)
+    script = """document.getElementById("cells").click();
+        const style = document.getElementById("overlay").style;
+        document.getElementById("picture").alt = [style.left, style.width].join(" ");"""
+    probe = visit("word=3", script)
+    clear = clearness(probe)
+    assert clear.shape == (8, 8) and clear[2, 4] == 1 and clear.sum() == 1  # the last ones twice
+    left, width = (float(part.rstrip("%")) * 2.24 for part in probe["alt"].split())
+    assert left == pytest.approx(0.5 - 16, abs=0.01) and width == pytest.approx(8 * 32, abs=0.01)
 
 
 def test_keys_walk_through_the_words(tmp_path, visit):

@@ -6,8 +6,9 @@ malformed line, a missing image, an image in two splits) is left out and named i
 """
 
 from captioner.data.readers.coco import read_coco
+from captioner.data.readers.entities import read_entities
 from captioner.data.readers.flickr8k import read_flickr8k
 from captioner.data.readers.karpathy import read_karpathy
 from captioner.data.readers.table import read_csv
 
-__all__ = ["read_coco", "read_csv", "read_flickr8k", "read_karpathy"]
+__all__ = ["read_coco", "read_csv", "read_entities", "read_flickr8k", "read_karpathy"]
