@@ -373,7 +373,8 @@ class VisualizeOptions:
 
     checkpoint: str = ""
     images: str | None = None  # a file, a folder or a glob; null: the first of data.split
-    out: str = "outputs/attention"  # folder for .png, .html and .npz
+    view: str = "attention"  # attention (.png, .html, .npz) | gates (.gates.png) | walk (.gif)
+    out: str = "outputs/attention"  # folder; of several pictures' attention, with an index.html
     device: str | None = None
     debug: bool = False
     data: SplitOptions = field(default_factory=lambda: SplitOptions(limit=4))
@@ -381,3 +382,4 @@ class VisualizeOptions:
 
     def __post_init__(self) -> None:
         _given("checkpoint", self.checkpoint, "a checkpoint's folder, e.g. runs/x/checkpoints/best")
+        _one_of("view", self.view, ("attention", "gates", "walk"))

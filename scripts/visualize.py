@@ -14,7 +14,7 @@ def main(options: VisualizeOptions) -> int:
     from captioner.captioner import Captioner
     from captioner.checkpoint import open_checkpoint
     from captioner.data.images import ImageError, find_images
-    from captioner.pictures import draw, names
+    from captioner.pictures import draw_all, names
     from captioner.progress import track
 
     if options.images is not None:
@@ -27,14 +27,13 @@ def main(options: VisualizeOptions) -> int:
         labels = names(record.image_id for record in records)
     captioner = Captioner.load(options.checkpoint, options.device, options.search)
     failed = 0
-    pictures = zip(labels, sources, strict=True)
-    for name, source in track(pictures, "pictures", len(sources)):
-        try:
-            for path in draw(captioner, name, source, Path(options.out)):
-                print(path)
-        except ImageError as error:
+    pictures = track(list(zip(labels, sources, strict=True)), "pictures", len(sources))
+    for drawn in draw_all(captioner, pictures, Path(options.out), options.view):
+        if isinstance(drawn, ImageError):
             failed += 1
-            print(f"left out: {error}", file=sys.stderr)
+            print(f"left out: {drawn}", file=sys.stderr)
+        else:
+            print(*drawn, sep="\n")
     return 1 if failed == len(sources) else 0
 
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from captioner.grid import Centres, Grid, even
 from captioner.visualize.arrays import save_arrays
+from captioner.visualize.memory import amount, follow
 from captioner.visualize.overlay import lay_over, overlay_colours, upsample
-from captioner.visualize.page import UNITS, save_page
+from captioner.visualize.page import UNITS, Gallery, save_page
 from captioner.visualize.panels import save_panels
 
 HOSTILE = ["</script><script>alert(1)</script>", "<!--", '"', "'", "$x^{$", "{{data}}", "&amp;"]
@@ -39,6 +40,7 @@ def make_caption(words=("a", "red", "circle"), hidden=24, grid=(7, 7), **changes
         "centres": even(grid),
         "beta": noise.random(steps, np.float32),
         "gates": gates,
+        "alternatives": [],
     }
     return SimpleNamespace(**attributes | changes)
 
@@ -178,12 +180,38 @@ def test_page_holds_the_numbers(tmp_path):
     assert item["beta"] == pytest.approx(caption.beta, abs=1e-3)
     assert item["wordLogProbs"] == pytest.approx(caption.word_log_probs, abs=1e-3)
     memory, units = item["memory"], item["memory"]["units"]
-    assert list(memory["strips"]) == ["forget", "input", "cell", "output"]
+    assert list(memory["strips"]) == ["forget", "input", "candidate", "cell", "output"]
     for name, strip in memory["strips"].items():
         gate = caption.gates[name]
         assert np.array(strip["values"]) == pytest.approx(gate[:, units], abs=0.006)
         assert strip["mean"] == pytest.approx(np.abs(gate).mean(1), abs=1e-3)
-    assert memory["dropped"][0] is None and "someone" not in (tmp_path / "a.html").read_text()
+    assert "someone" not in (tmp_path / "a.html").read_text()
+
+
+def test_the_belt_is_the_arrays(tmp_path):
+    caption = make_caption(["a", "b", "c", "d"])
+    for step in range(1, 4):  # as equation (2) has it
+        gates = {name: values[step] for name, values in caption.gates.items()}
+        kept = gates["forget"] * caption.gates["cell"][step - 1]
+        caption.gates["cell"][step] = kept + gates["input"] * gates["candidate"]
+    save_page(caption, make_view(), tmp_path / "a.html")
+    memory = read_page(tmp_path / "a.html")[0]["items"][0]["memory"]
+    belt, expected = memory["belt"], follow(caption.gates)
+    for name in ("kept", "dropped", "written", "shown"):
+        assert belt[name] == pytest.approx(amount(getattr(expected, name)), abs=1e-5)
+    assert belt["load"][1:] == pytest.approx(np.abs(caption.gates["cell"]).mean(1), abs=1e-5)
+    before, kept, dropped = (np.array(belt[name]) for name in ("load", "kept", "dropped"))
+    assert kept + dropped == pytest.approx(before[:-1], abs=1e-5)
+    assert (before[1:] <= kept + belt["written"] + 1e-5).all()
+    assert memory["dropped"] == pytest.approx(dropped / before[:-1], abs=1e-3)
+
+
+def test_the_rest_of_the_beam_is_on_the_page(tmp_path):
+    others = [make_caption(["a", "</script>"], log_prob=-2.25), make_caption(["one"])]
+    save_page(make_caption(alternatives=others), make_view(), tmp_path / "a.html")
+    (item,) = read_page(tmp_path / "a.html")[0]["items"]
+    assert item["alternatives"][0] == {"text": "a </script>", "logProb": -2.25}
+    assert len(item["alternatives"]) == 2
 
 
 def test_dropped_is_the_share_of_memory_that_the_forget_gate_removed(tmp_path):
@@ -203,6 +231,34 @@ def test_page_picks_the_units_that_vary_and_stays_small(tmp_path):
     assert item["memory"]["hidden"] == 512
     assert len(item["memory"]["units"]) == UNITS and max(item["memory"]["units"]) < 100
     assert (tmp_path / "a.html").stat().st_size < 400_000
+
+
+@pytest.mark.parametrize(("words", "grid"), [(12, (14, 14)), (30, (14, 14))])
+def test_ten_pictures_in_a_gallery_stay_under_a_megabyte_and_a_half(words, grid, tmp_path):
+    gallery = Gallery()
+    for seed in range(10):
+        noise = np.random.default_rng(seed)
+        alpha = noise.random((words, *grid)) ** 9
+        caption = make_caption([f"word{i}" for i in range(words)], hidden=512)
+        caption.alpha = alpha / alpha.sum((1, 2), keepdims=True)
+        caption.alternatives = [caption] * 4
+        gallery.add(caption, make_view(448))
+    gallery.save(tmp_path / "index.html")
+    data, attributes = read_page(tmp_path / "index.html")
+    assert len(data["items"]) == 10
+    assert (tmp_path / "index.html").stat().st_size < 1_500_000
+    assert not [a for a in attributes if a[1] in ("src", "href", "srcset", "action", "data")]
+
+
+def test_a_gallery_says_how_many_it_leaves_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(Gallery, "LIMIT", 2)
+    gallery = Gallery()
+    for word in "abc":
+        gallery.add(make_caption([word]), make_view())
+    gallery.save(tmp_path / "index.html")
+    data, _ = read_page(tmp_path / "index.html")
+    assert [item["text"] for item in data["items"]] == ["a", "b"]
+    assert "the first 2 of 3 pictures" in (tmp_path / "index.html").read_text()
 
 
 @pytest.mark.parametrize("changes", [{"beta": None}, {"gates": {}}, {"beta": None, "gates": {}}])

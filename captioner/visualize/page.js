@@ -1,23 +1,11 @@
 "use strict";
 
-// The page's data is a list of items (captions); `show(item)` draws one of them.
+// The page's data is a list of items (captions); `show` draws one of them, gallery.js all.
 const data = JSON.parse(document.getElementById("data").textContent);
 const colours = Object.fromEntries(Object.entries(data.colours).map(([name, table]) =>
   [name, Uint8Array.from(atob(table), (byte) => byte.charCodeAt(0))]));
 
 const MILLISECONDS_PER_WORD = 900;
-const GATES = {
-  forget: ["Forget gate", "What share of its old memory each unit keeps. Dark: dropped, bright: kept.",
-    "Line: mean over all units, 0 to 1."],
-  input: ["Input gate", "How much of the new content each unit writes into its memory.",
-    "Line: mean over all units, 0 to 1."],
-  cell: ["Cell state: the conveyor belt",
-    "The memory that is carried on: old memory × forget gate + new content × input gate.",
-    "Line: mean size over all units, whatever the sign."],
-  output: ["Output gate",
-    "How much of its memory each unit shows to the choice of the word; of a GRU, to the new content.",
-    "Line: mean over all units, 0 to 1."],
-};
 
 const $ = (id) => document.getElementById(id);
 const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
@@ -25,7 +13,7 @@ const signed = (value) => value.toFixed(2).replace("-", "−");
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 function make(tag, attributes = {}, ...children) {
-  const svg = ["svg", "polyline", "line"].includes(tag);
+  const svg = ["svg", "polyline", "line", "path"].includes(tag);
   const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag)
     : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
@@ -127,50 +115,12 @@ function thumbnails(item) {
     make("div", { class: "columns" }, ...canvases));
 }
 
-function bars(title, explanation, values) {
-  return strip(title, explanation, make("div", { class: "columns bars" },
-    ...values.map((value) => make("span", { class: "bar" }, value?.toFixed(2) ?? "–",
-      make("i", { style: `height: ${62 * (value ?? 0)}%` })))));
-}
-
-function heatStrip(item, name) {
-  const [title, explanation, lineNote] = GATES[name];
-  const { mean, values, limit } = item.memory.strips[name], polar = name === "cell";
-  const steps = values.length, units = item.memory.units, table = colours[polar ? "cell" : "gate"];
-  const canvas = make("canvas", { class: "heat", role: "img", "aria-label":
-    `${title}: means ${item.words.map((word, i) => `${word} ${mean[i]}`).join(", ")}` });
-  const level = (value) => polar ? 0.5 + value / limit / 2 : value / limit;
-  paint(canvas, units.flatMap((_, u) => values.map((row) => level(row[u]))), steps, units.length, table);
-
-  const top = polar ? Math.max(...mean, 1e-9) : 1;
-  const points = mean.map((value, i) => `${i + 0.5},${1 - value / top}`).join(" ");
-  const line = make("svg", { viewBox: `0 0 ${steps} 1`, preserveAspectRatio: "none",
-    "aria-hidden": "true" }, make("line", { x1: 0, x2: steps, y1: 1, y2: 1 }),
-  make("line", { x1: 0, x2: steps, y1: 0, y2: 0 }), make("polyline", { points }));
-
-  const section = strip(title, explanation, line, canvas);
-  const readout = make("output");
-  section.querySelector("header").append(make("p", {}, lineNote),
-    make("div", { class: "legend" }, polar ? `−${limit}` : "0",
-      make("span", { class: "scale", style: `background: ${gradient(table, "var(--card)")}` }),
-      polar ? `+${limit}` : "1"), readout);
-  canvas.addEventListener("pointermove", (event) => {
-    const u = clamp(Math.floor(event.offsetY / canvas.clientHeight * units.length), 0, units.length - 1);
-    const t = clamp(Math.floor(event.offsetX / canvas.clientWidth * steps), 0, steps - 1);
-    readout.textContent = `unit ${units[u]} at “${item.words[t]}”: ${values[t][u]}`;
-  });
-  return section;
-}
-
 function timeline(item) {
   const strips = [labels(item), thumbnails(item), bars("How sure it was",
     "Probability of the chosen word among all the words it knows.", item.wordLogProbs.map(Math.exp))];
   if (item.beta) strips.push(bars("β: how much it let in",
     "A gate on what attention saw. 1: all of it. Near 0: the word came from language alone.", item.beta));
-  if (!item.memory) return strips;
-  if (item.memory.dropped) strips.push(bars("What it dropped",
-    "Share of the memory that the forget gate threw away at this step.", item.memory.dropped));
-  return [...strips, ...Object.keys(item.memory.strips).map((name) => heatStrip(item, name)), labels(item)];
+  return [...strips, ...memoryStrips(item)];
 }
 
 function notes(item) {
@@ -194,14 +144,16 @@ function facts(item, word) {
     `log ${signed(item.wordLogProbs[word])}`]];
   if (item.beta) rows.push(["β, let in", item.beta[word].toFixed(2), "of what it saw"]);
   rows.push(["Brightest cell", percent(peak), `${(peak * values.length).toFixed(1)}× an even spread`]);
-  const dropped = item.memory?.dropped?.[word];
-  if (item.memory?.dropped) rows.push(["Memory dropped", dropped == null ? "–" : percent(dropped),
-    dropped == null ? "first word" : "by the forget gate"]);
+  const dropped = item.memory?.dropped?.[word], written = item.memory?.belt?.gained[word];
+  if (dropped != null) rows.push(["Dropped", percent(dropped), "of its memory"]);
+  if (written != null) rows.push(["Written", percent(written), "of its memory is new"]);
   return rows;
 }
 
-function show(item) {
-  const count = item.words.length, words = [];
+// Returns how to choose a word, and how to leave.
+function show(item, number) {
+  const count = item.words.length, words = [], listening = new AbortController();
+  const { signal } = listening;
   let pinned = 0, drawn = -1, timer = null;
 
   function draw(word) { // shows a word without choosing it
@@ -227,7 +179,7 @@ function show(item) {
     pinned = clamp(word, 0, count - 1);
     draw(pinned);
     try {
-      history.replaceState(null, "", `#word=${pinned + 1}`);
+      history.replaceState(null, "", address(number, pinned));
     } catch { /* a page inside another page's frame may have no address to change */ }
     const column = $("timeline").querySelector(".columns").children[pinned];
     const left = column.offsetLeft - ($("timeline").clientWidth - column.clientWidth) / 2;
@@ -245,10 +197,6 @@ function show(item) {
       if (pinned < count - 1) choose(pinned + 1);
       if (pinned === count - 1) play(false);
     }, MILLISECONDS_PER_WORD);
-  }
-
-  function fromAddress() {
-    return (Number(new URLSearchParams(location.hash.slice(1)).get("word")) || 1) - 1;
   }
 
   function onKey(event) {
@@ -272,12 +220,12 @@ function show(item) {
     };
     element.addEventListener("pointermove", (event) => {
       if (event.pointerType === "mouse" && !timer) on(event, (word) => word === drawn || draw(word));
-    });
-    element.addEventListener("pointerleave", () => timer || draw(pinned));
+    }, { signal });
+    element.addEventListener("pointerleave", () => timer || draw(pinned), { signal });
     element.addEventListener("click", (event) => on(event, (word) => {
       play(false);
       choose(word);
-    }));
+    }), { signal });
   }
 
   $("name").textContent = item.name;
@@ -289,25 +237,27 @@ function show(item) {
   if (count) $("words").replaceChildren(...words.flatMap((button) => [button, " "]));
   else $("words").textContent = "(a caption without words)";
   for (const id of ["play", "time", "cells", "opacity"]) $(id).disabled = !count;
-  if (!count) return;
+  $("timeline").replaceChildren(...(count ? timeline(item) : []));
+  $("alternatives").replaceChildren(...item.alternatives.map(({ text, logProb }) => make("li", {},
+    text || "(a caption without words)", make("small", {}, ` log ${signed(logProb)}`))));
+  $("beam").hidden = !item.alternatives.length;
+  if (!count) {
+    $("facts").replaceChildren();
+    return { choose: () => {}, leave: () => {} };
+  }
 
-  $("timeline").replaceChildren(...timeline(item));
   hoverable($("words"), (event) => words.indexOf(event.target.closest("button")));
   for (const body of document.querySelectorAll(".body")) hoverable(body, (event) => {
     const box = body.getBoundingClientRect();
     return Math.floor((event.clientX - box.left) / box.width * count);
   });
   $("time").max = count;
-  $("time").addEventListener("input", () => { play(false); choose($("time").value - 1); });
-  $("play").addEventListener("click", () => play(!timer));
-  $("cells").addEventListener("change", () => draw(pinned));
+  $("time").addEventListener("input", () => { play(false); choose($("time").value - 1); }, { signal });
+  $("play").addEventListener("click", () => play(!timer), { signal });
+  $("cells").addEventListener("change", () => draw(pinned), { signal });
   const fade = () => { $("overlay").style.opacity = $("opacity").value / 100; };
-  $("opacity").addEventListener("input", fade);
+  $("opacity").addEventListener("input", fade, { signal });
   fade(); // some browsers keep the slider where it was when a page is loaded anew
-  document.addEventListener("keydown", onKey);
-  addEventListener("hashchange", () => choose(fromAddress()));
-  choose(fromAddress());
+  document.addEventListener("keydown", onKey, { signal });
+  return { choose, leave: () => { play(false); listening.abort(); } };
 }
-
-$("picture").addEventListener("load", () => show(data.items[0]), { once: true });
-$("picture").src = data.items[0].picture;

@@ -1,4 +1,4 @@
-"""One self-contained HTML page on which a reader walks through a caption word by word."""
+"""Self-contained HTML pages on which a reader walks through captions word by word."""
 
 from __future__ import annotations
 
@@ -15,15 +15,28 @@ import numpy as np
 from PIL import Image
 
 from captioner.files import write_atomically
+from captioner.visualize.memory import (
+    BELT_NOTES,
+    Memory,
+    amount,
+    cell_limit,
+    explain,
+    follow,
+    shares,
+    signed_colours,
+    telling_units,
+)
 from captioner.visualize.overlay import overlay_colours, reach
 
-UNITS = 64  # rows of a gate's strip: more could not be told apart, and would swell the page
-_STRIPS = ("forget", "input", "cell", "output")  # in the order in which an LSTM is explained
+UNITS = 48  # rows of a gate's strip: more could not be told apart, and would swell the page
+_STRIPS = ("forget", "input", "candidate", "cell", "output")  # as an LSTM is explained
+_SCRIPTS = ("page.js", "memory.js", "gallery.js")
+_ALONE, _AMONG_MANY = (448, 90), (320, 78)  # pixels and JPEG quality of a page's picture
 _HERE = Path(__file__).parent
 
 
 def save_page(caption: Any, view: Image.Image, path: str | Path) -> None:
-    """Write the page; it holds picture, numbers, style and script, and asks no network.
+    """Write a caption's page; it holds picture, numbers, style and script, and asks no network.
 
     `page.html#word=3` opens it at the third word.
 
@@ -32,12 +45,42 @@ def save_page(caption: Any, view: Image.Image, path: str | Path) -> None:
             (`beta` None, `gates` empty) are left out.
         view: the square crop that the encoder saw, at any resolution.
     """
-    data = {"items": [_item(caption, view)], "colours": _colours()}
+    _write([_item(caption, view, *_ALONE)], caption.text or "an empty caption", path)
+
+
+class Gallery:
+    """Captions that go into one page, with a search over them: the first `LIMIT` that are added.
+
+    Ten captions make less than 1.5 MB. `page.html#image=2&word=3` opens the page at the third word
+    of the second picture.
+    """
+
+    LIMIT = 100  # more would make a page of 10 MB
+
+    def __init__(self) -> None:
+        self._items: list[dict[str, Any]] = []
+        self.added = 0
+
+    def add(self, caption: Any, view: Image.Image) -> None:
+        """Caption and view are as `save_page` has them; neither is kept."""
+        self.added += 1
+        if self.added <= self.LIMIT:
+            self._items.append(_item(caption, view, *_AMONG_MANY))
+
+    def save(self, path: str | Path) -> None:
+        shown = len(self._items)
+        few = f"the first {shown} of {self.added}" if shown < self.added else f"{shown}"
+        _write(self._items, f"{few} pictures and their captions", path)
+
+
+def _write(items: list[dict[str, Any]], title: str, path: str | Path) -> None:
+    data = {"items": items, "colours": _colours(), "beltNotes": BELT_NOTES}
+    read = {name: (_HERE / name).read_text(encoding="utf-8") for name in ("page.css", *_SCRIPTS)}
     parts = {
-        "title": html.escape(caption.text or "an empty caption"),
-        "caption": html.escape(caption.text),
-        "css": (_HERE / "page.css").read_text(encoding="utf-8"),
-        "js": (_HERE / "page.js").read_text(encoding="utf-8"),
+        "title": html.escape(title),
+        "caption": html.escape(items[0]["text"]),
+        "css": read["page.css"],
+        "js": "\n".join(read[name] for name in _SCRIPTS),
         "data": _script_safe(json.dumps(data, separators=(",", ":"), allow_nan=False)),
     }
     template = (_HERE / "page.html").read_text(encoding="utf-8")
@@ -45,13 +88,13 @@ def save_page(caption: Any, view: Image.Image, path: str | Path) -> None:
     write_atomically(Path(path), re.sub(r"\{\{(\w+)\}\}", lambda key: parts[key[1]], template))
 
 
-def _item(caption: Any, view: Image.Image) -> dict[str, Any]:
+def _item(caption: Any, view: Image.Image, pixels: int, quality: int) -> dict[str, Any]:
     """What the page shows of one caption, as plain JSON values."""
     steps, height, width = caption.alpha.shape
     beta = None if caption.beta is None else _rounded(caption.beta, 3)
     return {
         "name": Path(caption.image).name,
-        "picture": _data_uri(view),
+        "picture": _data_uri(view, pixels, quality),
         "text": caption.text,
         "words": list(caption.words),
         "logProb": round(float(caption.log_prob), 3),
@@ -65,6 +108,10 @@ def _item(caption: Any, view: Image.Image) -> dict[str, Any]:
         },
         "beta": beta,
         "memory": _memory(caption.gates) if steps else None,
+        "alternatives": [
+            {"text": other.text, "logProb": round(float(other.log_prob), 3)}
+            for other in caption.alternatives
+        ],
     }
 
 
@@ -73,38 +120,43 @@ def _memory(gates: dict[str, np.ndarray]) -> dict[str, Any] | None:
     shown = {name: np.asarray(gates[name], np.float64) for name in _STRIPS if name in gates}
     if not shown:
         return None
-    units = _telling_units(shown)
-    strips = {
-        name: {
-            "mean": _rounded(np.abs(values).mean(1), 3),
-            "values": _rounded(values[:, units], 2),
-            # A few units reach far beyond the rest and would leave all others grey.
-            "limit": round(float(np.quantile(np.abs(values), 0.98)), 2) if name == "cell" else 1,
-        }
-        for name, values in shown.items()
-    }
-    hidden = next(iter(shown.values())).shape[1]
+    units = telling_units({"cell": shown["cell"], **shown} if "cell" in shown else shown, UNITS)
+    memory = follow(gates)
     return {
-        "hidden": hidden,
+        "hidden": next(iter(shown.values())).shape[1],
         "units": units.tolist(),
-        "strips": strips,
-        "dropped": _dropped(gates),
+        "strips": {name: _strip(name, values, units) for name, values in shown.items()},
+        "dropped": _dropped(gates, memory),
+        "belt": None if memory is None else _belt(memory),
+        "texts": explain(memory),
     }
 
 
-def _telling_units(shown: dict[str, np.ndarray]) -> np.ndarray:
-    """Indices of up to `UNITS` units that vary most over the words, by when they peak."""
-    spread = sum(values.std(0) / (values.std() + 1e-9) for values in shown.values())
-    units = np.sort(np.argsort(-spread, kind="stable")[:UNITS])
-    leading = shown.get("cell", next(iter(shown.values())))[:, units]
-    return units[np.argsort(np.abs(leading).argmax(0), kind="stable")]
+def _strip(name: str, values: np.ndarray, units: np.ndarray) -> dict[str, Any]:
+    limit = round(cell_limit(values), 2) if name == "cell" else 1
+    return {
+        "mean": _rounded(np.abs(values).mean(1), 3),
+        "values": _rounded(values[:, units], 2),
+        "limit": limit,
+        "low": -limit if name in ("cell", "candidate") else 0,
+    }
 
 
-def _dropped(gates: dict[str, np.ndarray]) -> list[float | None] | None:
+def _belt(memory: Memory) -> dict[str, list[float]]:
+    """Amounts on the belt, T of each but T + 1 of `load`, and how much of it was new."""
+    flows = {"load": np.concatenate([memory.before[:1], memory.cell])}
+    flows |= {name: getattr(memory, name) for name in ("kept", "dropped", "written", "shown")}
+    amounts = {name: _rounded(amount(values), 6) for name, values in flows.items()}
+    return amounts | {"gained": _rounded(shares(memory)[1], 3)}
+
+
+def _dropped(gates: dict[str, np.ndarray], memory: Memory | None) -> list[float | None] | None:
     """Per word the share of the memory |c_{t-1}| that its forget gate threw away.
 
-    The first word has none: what the memory held before it is not part of a caption.
+    The first word has none where the gates don't tell what the memory held before it.
     """
+    if memory is not None:
+        return _rounded(shares(memory)[0], 3)
     if not {"forget", "cell"} <= gates.keys():
         return None
     before = np.abs(gates["cell"][:-1])
@@ -116,16 +168,15 @@ def _colours() -> dict[str, str]:
     """256 RGBA colours each for attention, gates (0 to 1) and cell states (− to +)."""
     levels = np.linspace(0, 1, 256)
     cividis = np.round(255 * matplotlib.colormaps["cividis"](levels))
-    blue, orange = (53, 123, 196), (232, 135, 30)  # told apart by the colour-blind, too
-    signed = np.array([[*(blue if level < 0.5 else orange), 0] for level in levels])
-    signed[:, 3] = 255 * np.abs(2 * levels - 1)  # zero shows the paper, light or dark
-    tables = {"overlay": overlay_colours(), "gate": cividis, "cell": signed}
+    tables = {"overlay": overlay_colours(), "gate": cividis, "signed": signed_colours()}
     return {name: _base64(table.astype(np.uint8).tobytes()) for name, table in tables.items()}
 
 
-def _data_uri(view: Image.Image) -> str:
-    file = io.BytesIO()
-    view.convert("RGB").save(file, "JPEG", quality=90, subsampling=0, optimize=True)
+def _data_uri(view: Image.Image, pixels: int, quality: int) -> str:
+    small = view.convert("RGB")
+    small.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)
+    file, subsampling = io.BytesIO(), 0 if quality >= 90 else 2
+    small.save(file, "JPEG", quality=quality, subsampling=subsampling, optimize=True)
     return f"data:image/jpeg;base64,{_base64(file.getvalue())}"
 
 

@@ -16,17 +16,24 @@ import pytest
 from PIL import Image
 
 from captioner.grid import Grid, even
+from captioner.visualize.memory import GATES, follow, shares
 from captioner.visualize.overlay import overlay_colours
-from captioner.visualize.page import save_page
+from captioner.visualize.page import Gallery, save_page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-sync", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-default-apps", "--disable-dev-shm-usage", "--window-size=1200,900"),
+    *("--disable-default-apps", "--disable-dev-shm-usage"),
     "--host-resolver-rules=MAP * ~NOTFOUND",  # whatever happens, nothing leaves this machine
 ]
+VIEW = Image.new("RGB", (112, 112), "teal")
+PRESS = """document.activeElement.dispatchEvent(
+  new KeyboardEvent("keydown", {key: "%s", bubbles: true, cancelable: true}));"""
+TYPE = """document.getElementById("query").value = "%s";
+document.getElementById("query").dispatchEvent(new Event("input"));"""
+WAIT = "await new Promise((resolve) => setTimeout(resolve, 200));"
 # Put into the head of a copy of the page: once it has loaded, notes in its markup what only a
 # running browser knows. `blocked` is what the page's policy refused, `fetched` what it let pass.
 PROBE = """<script>
@@ -41,10 +48,24 @@ addEventListener("load", async () => {
     words: document.querySelectorAll("#words button").length,
     alt: document.getElementById("picture").alt,
     strips: [...document.querySelectorAll(".strip h2")].map((e) => e.textContent.split(" ")[0]),
+    width: innerWidth,
     wide: document.documentElement.scrollWidth > innerWidth,
     fetched: performance.getEntriesByType("resource").map((e) => e.name)
       .filter((name) => !name.startsWith("data:")),
     blocked,
+    cards: [...document.querySelectorAll("#cards li:not([hidden])")].map((e) => e.innerText),
+    marked: [...document.querySelectorAll("#cards mark")].map((e) => e.textContent),
+    found: document.getElementById("found").textContent,
+    walking: document.getElementById("walk").checkVisibility(),
+    browsing: document.getElementById("gallery").checkVisibility(),
+    focus: document.activeElement.innerText || document.activeElement.id,
+    address: location.hash,
+    titles: [...document.querySelectorAll(".strip h2")].map((e) => e.textContent),
+    belt: document.querySelector("svg.belt")?.getAttribute("aria-label"),
+    lost: [...document.querySelectorAll(".columns.dropped span")].map((e) => e.textContent),
+    gained: [...document.querySelectorAll(".columns.written span")].map((e) => e.textContent),
+    facts: [...document.querySelectorAll("#facts dt")].map((e) => e.textContent),
+    beam: [...document.querySelectorAll("#alternatives li")].map((e) => e.textContent),
   });
 });
 </script>"""
@@ -56,12 +77,16 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt instal
 def visit(tmp_path):
     """Opens a page at a fragment, runs some script in it, and returns what the probe saw."""
 
-    def _visit(fragment, script="", page="page.html"):
+    def _visit(fragment, script="", page="page.html", size="1200,900"):
         probed = tmp_path / "probed.html"
         text = (tmp_path / page).read_text(encoding="utf-8")
         probed.write_text(text.replace("<head>", "<head>" + PROBE % script), encoding="utf-8")
         command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-        command += ["--virtual-time-budget=5000", f"{probed.as_uri()}#{fragment}"]
+        command += [
+            f"--window-size={size}",
+            "--virtual-time-budget=5000",
+            f"{probed.as_uri()}#{fragment}",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
         probe = re.search(r'data-probe="([^"]*)"', done.stdout)
         assert probe, f"the page's script did not run: {done.stderr[-2000:]}"
@@ -70,7 +95,7 @@ def visit(tmp_path):
     return _visit
 
 
-def make_page(path, words=("a", "red", "circle", "</script>"), **changes):
+def make_caption(words=("a", "red", "circle", "</script>"), **changes):
     """Word t looks at cell (t, 2 t) of a 7 × 7 grid, and nowhere else."""
     noise = np.random.default_rng(0)
     alpha = np.zeros((len(words), 7, 7), np.float32)
@@ -86,9 +111,26 @@ def make_page(path, words=("a", "red", "circle", "</script>"), **changes):
         "centres": even((7, 7)),
         "beta": noise.random(len(words)),
         "gates": {n: noise.random((len(words), 8)) for n in ("input", "forget", "output", "cell")},
+        "alternatives": [],
     }
-    view = Image.new("RGB", (112, 112), "teal")
-    save_page(SimpleNamespace(**attributes | changes), view, path)
+    return SimpleNamespace(**attributes | changes)
+
+
+def make_page(path, *words, **changes):
+    save_page(make_caption(*words, **changes), VIEW, path)
+
+
+def make_gallery(path, *captions, **changes):
+    gallery = Gallery()
+    for number, caption in enumerate(captions):
+        gallery.add(make_caption(caption.split(), image=f"{number}.png", **changes), VIEW)
+    gallery.save(path)
+
+
+def all_gates(steps, units=8):
+    """All six, in (0, 1)."""
+    noise = np.random.default_rng(1)
+    return {name: noise.random((steps, units)) for name in GATES}
 
 
 def clearness(probe):
@@ -166,3 +208,92 @@ def test_nothing_is_asked_of_a_network(tmp_path, visit):
     # The probe would have told, and so would the page's policy have refused:
     picture = "http://example.invalid/pixel.png"
     assert visit("word=1", f'new Image().src = "{picture}";')["blocked"] == [picture]
+
+
+def test_pointing_at_a_word_shows_it_and_leaving_goes_back(tmp_path, visit):
+    make_page(tmp_path / "page.html")
+    third, second = visit("word=3"), visit("word=2")
+    point = """document.querySelectorAll("#words button")[1].dispatchEvent(
+      new PointerEvent("pointermove", {bubbles: true, pointerType: "mouse"}));"""
+    leave = 'document.getElementById("words").dispatchEvent(new PointerEvent("pointerleave"));'
+    pointed, left = visit("word=3", point), visit("word=3", point + leave)
+    assert pointed["overlay"] == second["overlay"] and pointed["chosen"] == ["red"]
+    assert left["overlay"] == third["overlay"] and left["chosen"] == ["circle"]
+
+
+def test_the_belt_says_what_was_dropped_and_written(tmp_path, visit):
+    gates = all_gates(4)
+    make_page(tmp_path / "page.html", gates=gates)
+    seen = visit("word=1")
+    lost, gained = shares(follow(gates))
+    for shown, expected in ((seen["lost"], lost), (seen["gained"], gained)):
+        shares_shown = [float(text[1:].rstrip(" %")) for text in shown]
+        assert shares_shown == pytest.approx(100 * expected, abs=0.6)
+    assert seen["belt"].startswith("The belt: a, dropped ") and "circle, dropped" in seen["belt"]
+    assert seen["titles"][3:] == [
+        *("The conveyor belt", "Forget gate f", "Input gate i", "Candidate g"),
+        *("Cell state c", "Output gate o", "Hidden state h"),
+    ]
+    assert {"Dropped", "Written"} <= set(seen["facts"])
+
+
+def test_a_gru_has_its_own_names_and_the_beam_its_other_captions(tmp_path, visit):
+    gates = all_gates(4)
+    gates |= {"hidden": gates["cell"], "input": 1 - gates["forget"]}
+    others = [make_caption(["other"], log_prob=-2.5), make_caption([], log_prob=-3)]
+    make_page(tmp_path / "page.html", gates=gates, alternatives=others)
+    seen = visit("word=1")
+    assert {"Update gate f", "Reset gate r", "Hidden state h = c"} <= set(seen["titles"])
+    assert seen["beam"] == ["other log −2.50", "(a caption without words) log −3.00"]
+
+
+def test_a_gallery_is_searched_by_the_beginnings_of_words(tmp_path, visit):
+    make_gallery(tmp_path / "page.html", "a red circle", "a bored dog", "two red dogs", "")
+    everything, red, both = visit(""), visit("", TYPE % "RED"), visit("", TYPE % "do red")
+    assert everything["browsing"] and not everything["walking"] and not everything["wide"]
+    assert (len(everything["cards"]), everything["found"]) == (4, "4 pictures")
+    assert [card.split("\n")[-1] for card in red["cards"]] == ["0.png", "2.png"]
+    assert red["marked"] == ["red", "red"] and red["found"] == "2 of 4 pictures"
+    assert [card.split("\n")[-1] for card in both["cards"]] == ["2.png"]
+    assert both["marked"] == ["red", "dogs"]
+    assert visit("", TYPE % "cat")["found"] == "0 of 4 pictures"
+    assert everything["fetched"] == everything["blocked"] == []
+
+
+def test_a_picture_found_opens_at_the_word_and_escape_comes_back(tmp_path, visit):
+    make_gallery(tmp_path / "page.html", "a dog", "a red circle", "a ring")
+    find = TYPE % "red" + 'document.querySelector("#cards li:not([hidden]) a").click();' + WAIT
+    opened, direct = visit("", find), visit("image=2&word=2")
+    assert opened["walking"] and not opened["browsing"]
+    assert opened["chosen"] == ["red"] and opened["address"] == "#image=2&word=2"
+    assert opened["overlay"] == direct["overlay"]
+    onwards = visit("", find + PRESS % "ArrowRight")
+    assert onwards["chosen"] == ["circle"] and onwards["address"] == "#image=2&word=3"
+    back = visit("image=2&word=2", PRESS % "Escape")
+    assert back["browsing"] and not back["walking"] and len(back["cards"]) == 3
+    assert back["focus"].startswith("a red circle")  # where the keyboard had been
+
+
+def test_each_picture_has_its_own_words_and_only_one_listens(tmp_path, visit):
+    make_gallery(tmp_path / "page.html", "a dog", "one red circle", "")
+    click = (
+        '[...document.querySelectorAll("#around a")].find((a) => a.textContent === "%s").click();'
+    )
+    there_and_back = click % "Next" + WAIT + click % "Previous" + WAIT + click % "Next" + WAIT
+    seen = visit("image=1&word=1", there_and_back + PRESS % "ArrowRight")
+    assert seen["words"] == 3 and seen["chosen"] == ["red"]  # not two words on
+    assert visit("image=2&word=1", click % "Next" + WAIT)["words"] == 0
+    assert visit("image=9")["browsing"]
+
+
+def test_slash_goes_to_the_search(tmp_path, visit):
+    make_gallery(tmp_path / "page.html", "a dog", "a ring")
+    assert visit("", PRESS % "/")["focus"] == "query"
+
+
+@pytest.mark.parametrize("fragment", ["", "image=2&word=3"])
+def test_a_narrow_screen_is_wide_enough(fragment, tmp_path, visit):
+    sentence = "a rather long caption with quite a few words to walk through on a phone"
+    make_gallery(tmp_path / "page.html", sentence, sentence, gates=all_gates(15))
+    seen = visit(fragment, size="390,844")  # Chromium may make it 500, but no more
+    assert seen["width"] <= 500 and not seen["wide"]

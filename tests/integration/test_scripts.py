@@ -200,6 +200,7 @@ def test_visualize_draws_pictures(trained: Trained, run: Run, photos: Path):
     done = run("visualize", f"checkpoint={trained.checkpoint}", "images=photos", "out=drawn")
     assert done.status == 0
     drawn = {f"{name}{end}" for name in ("a", "b ü") for end in (".png", ".html", ".npz")}
+    drawn.add("index.html")  # both on one page
     assert files(photos.parent / "drawn") == drawn
     assert set(done.out.splitlines()) == {f"drawn/{name}" for name in drawn}
     assert "photos/c.png" in done.err and "empty.jpg" in done.err
@@ -208,6 +209,15 @@ def test_visualize_draws_pictures(trained: Trained, run: Run, photos: Path):
         assert len(arrays["words"]) == len(arrays["alpha"]) == len(arrays["beta"])
     page = (photos.parent / "drawn" / "a.html").read_text()
     assert page.lower().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(("view", "end"), [("gates", ".gates.png"), ("walk", ".gif")])
+def test_visualize_has_other_views(trained: Trained, run: Run, photos: Path, view: str, end: str):
+    options = (f"checkpoint={trained.checkpoint}", "images=photos/a.png", f"view={view}")
+    done = run("visualize", *options, "out=drawn", "search.max_length=4")
+    assert (done.status, done.out) == (0, f"drawn/a{end}\n")
+    Image.open(photos.parent / "drawn" / f"a{end}").verify()
+    assert "attention, gates, walk" in run("visualize", *options[:2], "view=none").mistake
 
 
 def test_visualize_draws_a_split(trained: Trained, run: Run, tmp_path: Path):
