@@ -79,6 +79,7 @@ from captioner.data.shapes import SPLITS
         (TrainingOptions, {"precision": "fp16"}, "training.precision"),
         (TrainingOptions, {"warmup": 1.0}, "training.warmup"),
         (TrainingOptions, {"ema": 1.0}, "training.ema"),
+        (TrainingOptions, {"one_length": True}, "one_length needs training.captions_together=1"),
         (TrainingOptions, {"pictures": -1}, "training.pictures"),
         (TrainingOptions, {"accumulation": 9, "batch_images": 8}, "accumulation is 9, more than"),
         (SearchOptions, {"strategy": "best"}, "search.strategy is 'best'.* greedy, beam, sample"),
