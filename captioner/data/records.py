@@ -9,6 +9,8 @@ from typing import Protocol
 
 from PIL import Image
 
+from captioner.data.tar import TarMember
+
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, as fractions in [0, 1] of the image's width and height."""
 
@@ -19,7 +21,7 @@ class Drawable(Protocol):
     def draw(self, size: int = ...) -> Image.Image: ...
 
 
-@dataclass
+@dataclass(slots=True)
 class Record:
     """One image with its reference captions.
 
@@ -28,7 +30,7 @@ class Record:
     """
 
     image_id: str
-    image: Path | Drawable
+    image: Path | TarMember | Drawable
     captions: list[str]
     split: str
 
