@@ -5,14 +5,17 @@ from captioner.config import TrainOptions
 
 
 @command("train", TrainOptions)
-def main(options: TrainOptions) -> None:
+def main(options: TrainOptions) -> float | None:
+    """Returns the validation split's BLEU-4, for sweepers that optimise."""
     from captioner.run import train
 
     if options.resume is not None:
         refuse_overrides_but("resume", "device", "debug")
     finished = train(options)
-    if finished is not None:
-        finished.report()
+    if finished is None:
+        return None
+    finished.report()
+    return finished.metrics["bleu-4"]
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 # A module may import from lower floors, and from its own package on its own floor.
 # A name that ends in .* stands for all that a package holds and that is not named on its own.
 FLOORS = [
-    ["captioner", "config", "files", "progress", "vocabulary", "data", "data.records"],
+    ["captioner", "config", "files", "progress", "vocabulary", "data", "data.records", "data.tar"],
     ["data.*", "models", "models.*", "losses", "metrics", "metrics.*", "averaging"],
     ["search", "checkpoint", "logs", "visualize", "visualize.*"],
     ["build", "training", "scoring", "evaluation", "validation", "report"],
     ["captioner.captioner"],
-    ["pictures", "run", "demo", "comparison", "comparison_report", "cli"],
+    ["pictures", "run", "demo", "comparison", "comparison_report", "cli", "sweep"],
 ]
 FLOOR = {
     name if name.split(".")[0] == "captioner" else f"captioner.{name}": height
