@@ -37,6 +37,7 @@ from captioner.data.shapes import SPLITS
         (DataOptions, {"kind": "coco", "file": "a.json"}, "data=coco needs data.root"),
         (DataOptions, {"kind": "karpathy", "root": "."}, "data=karpathy needs data.file"),
         (DataOptions, {"kind": "csv"}, "data=csv needs data.file"),
+        (DataOptions, {"kind": "webdataset", "train": "a.tar"}, "needs data.train and data.val"),
         (EncoderOptions, {"fit": "stretch"}, "encoder.fit is 'stretch'.* squash, crop, pad"),
         (EncoderOptions, {"image_size": 8}, "encoder.image_size is 8; it must be at least 16"),
         (EncoderOptions, {"fine_tune_from": -1}, "encoder.fine_tune_from"),

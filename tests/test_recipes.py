@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from torch import nn
 
+from captioner.build import build_optimizer
 from captioner.cli import CONF
-from captioner.config import TrainOptions
+from captioner.config import TrainingOptions, TrainOptions
 
 RECIPES = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
@@ -62,6 +66,24 @@ def test_the_paper_s_recipe_has_the_paper_s_numbers(recipe: str):
         assert (decoder.attention_kind, decoder.estimator) == ("hard", "reinforce")
         assert (decoder.expectation, options.loss.reinforce) == (0.5, 1)
         assert (options.loss.entropy, options.loss.penalty) == (0.002, 0)
+
+
+def test_rmsprop_is_that_of_the_authors_code():
+    model = SimpleNamespace(decoder=nn.Linear(5, 1, bias=False), encoder=nn.Linear(1, 1))
+    weight = model.decoder.weight
+    options = TrainingOptions(optimizer="rmsprop", learning_rate=1e-4, weight_decay=0.0)
+    optimizer = build_optimizer(model, 1e-4, options)
+    optimizer.param_groups[0]["lr"] = 1e-4
+    expected, mean, square, step = weight.detach().clone(), 0.0, 0.0, 0.0
+    for _ in range(20):
+        weight.grad = 10 * torch.randn_like(weight)
+        optimizer.step()
+        mean = 0.95 * mean + 0.05 * weight.grad
+        square = 0.95 * square + 0.05 * weight.grad**2
+        step = 0.9 * step - 1e-4 * weight.grad / (square - mean**2 + 1e-4).sqrt()
+        expected += step
+    torch.testing.assert_close(weight.detach(), expected, rtol=0, atol=2e-5)
+    assert step.abs().max() > 2e-4
 
 
 def test_what_is_given_goes_before_the_recipe():
