@@ -28,6 +28,7 @@ from captioner.data.readers import (
     read_entities,
     read_flickr8k,
     read_karpathy,
+    read_webdataset,
 )
 from captioner.data.records import Collection, Record
 from captioner.data.shapes import read_shapes
@@ -109,6 +110,9 @@ def _read_collection(options: DataOptions) -> Collection:
             {split: root / "annotations" / name for split, name in COCO_FILES.items()},
             {split: folder / name for split, name in COCO_IMAGES.items()},
         )
+    if options.kind == "webdataset":
+        shards = {split: getattr(options, split) for split in ("train", "val", "test")}
+        return read_webdataset(root, {split: each for split, each in shards.items() if each})
     if options.kind == "karpathy":
         return read_karpathy(root / options.file, images or root)
     return read_csv(root / options.file, images)
@@ -193,6 +197,15 @@ def build_optimizer(
         {"params": list(model.encoder.parameters()), "peak": encoder_rate},
     ]
     if options.optimizer == "rmsprop":
-        return torch.optim.RMSprop(groups, weight_decay=options.weight_decay)
+        # As the paper's authors have it, after Graves 2013, equations (38)–(45); their 1e-4 is
+        # under the root, and so 1e-2 beside it.
+        return torch.optim.RMSprop(
+            groups,
+            alpha=0.95,
+            eps=1e-2,
+            weight_decay=options.weight_decay,
+            momentum=0.9,
+            centered=True,
+        )
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
     return kinds[options.optimizer](groups, weight_decay=options.weight_decay, fused=True)

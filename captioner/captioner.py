@@ -16,12 +16,13 @@ from captioner.checkpoint import open_checkpoint
 from captioner.config import SearchOptions
 from captioner.data.images import ImageError, Transform, open_image
 from captioner.data.records import Drawable
+from captioner.data.tar import TarMember
 from captioner.grid import Centres, Grid
 from captioner.models.model import CaptioningModel
 from captioner.search import Hypothesis, search
 from captioner.vocabulary import Vocabulary
 
-Source = str | Path | Image.Image | Drawable
+Source = str | Path | TarMember | Image.Image | Drawable
 
 
 @dataclass
@@ -134,7 +135,7 @@ class Captioner:
 
 def name_of(source: Source) -> str:
     """What results call a picture: its path as given, or its kind."""
-    if isinstance(source, (str, Path)):
+    if isinstance(source, (str, Path, TarMember)):
         return str(source)
     return getattr(source, "filename", None) or type(source).__name__
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import sys
@@ -20,39 +21,70 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from captioner.config import ANEW
+from captioner.sweep import SWEEP
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
+ARGUMENTS = "CAPTIONER_ARGUMENTS"  # the environment's, for jobs in other processes
+INTERRUPTED = 130
 MISTAKES = (ValueError, OSError, HydraException, OmegaConfBaseException)
 
 
-def command(name: str, schema: type) -> Callable[[Callable[[Any], int | None]], Callable[[], None]]:
+def command(
+    name: str, schema: type
+) -> Callable[[Callable[[Any], int | float | None]], Callable[[], None]]:
     """Makes a function of checked options a command line: `conf/<name>.yaml` plus `key=value`.
 
     A user's mistake (ValueError, OSError, anything Hydra refuses) ends in one line on stderr and
-    exit status 2; `debug=true` shows the traceback. The function's own result is the exit status.
+    exit status 2; `debug=true` shows the traceback. Of a sweep it ends one job, and the others go
+    on. The function's own result is the exit status, or as a float what a sweep is to optimise.
     """
 
-    def decorate(function: Callable[[Any], int | None]) -> Callable[[], None]:
-        def job(config: DictConfig) -> None:
+    def decorate(function: Callable[[Any], int | float | None]) -> Callable[[], None]:
+        def job(config: DictConfig) -> float | None:
             # Leaving by SystemExit keeps Hydra from adding its own words to ours.
             with _mistakes_in_one_line(schema):
                 # Merged anew, since `+key=value` gets past Hydra without being an option.
                 config = OmegaConf.merge(schema, OmegaConf.to_container(config))
                 options = OmegaConf.to_object(config)
                 _name_sweep_job(options)
-                status = function(options)
-            if status:
-                sys.exit(status)
+                result = function(options)
+            if isinstance(result, float):
+                return result
+            if result:
+                sys.exit(result)
+            return None
 
         def main() -> None:
             ConfigStore.instance().store(name="options", node=schema)
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and we say it in one line
+            os.environ[ARGUMENTS] = json.dumps(sys.argv)
+            failed: list[int] = []
             with _mistakes_in_one_line(schema):
-                hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+                task = _going_on(job, failed)
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+            if failed:
+                sys.exit(max(failed))
 
         return main
 
     return decorate
+
+
+def _going_on(
+    job: Callable[[DictConfig], float | None], failed: list[int]
+) -> Callable[[DictConfig], float | None]:
+    """The job, which in a sweep does not take the others with it; notes its exit status instead."""
+
+    def task(config: DictConfig) -> float | None:
+        try:
+            return job(config)
+        except SystemExit as leaving:
+            if HydraConfig.get().mode is not RunMode.MULTIRUN or leaving.code == INTERRUPTED:
+                raise
+            failed.append(leaving.code)
+            return None
+
+    return task
 
 
 @contextmanager
@@ -60,22 +92,28 @@ def _mistakes_in_one_line(schema: type) -> Iterator[None]:
     try:
         yield
     except MISTAKES as error:
-        if "debug=true" in map(str.lower, sys.argv):
+        if "debug=true" in map(str.lower, _arguments()):
             raise
         print(f"error: {explain(error, schema)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+
+
+def _arguments() -> list[str]:
+    """The command line, also where a sweep's launcher has started this process."""
+    return json.loads(os.environ.get(ARGUMENTS, "[]"))
 
 
 def _name_sweep_job(options: Any) -> None:
     """In a sweep each job's run is named by what sets it apart: `<name>/<key=value,…>`."""
     hydra_config = HydraConfig.get()
     if hydra_config.mode is RunMode.MULTIRUN and hasattr(options, "name"):
-        swept = [o for o in hydra_config.overrides.task if o not in sys.argv]
+        arguments = _arguments()
+        swept = [o for o in hydra_config.overrides.task if o not in arguments]
         job = ",".join(swept).replace("/", "_") or str(hydra_config.job.num)
-        options.name = f"{options.name or 'sweep'}/{job}"
+        options.name = f"{options.name or SWEEP}/{job}"
 
 
 def refuse_overrides_but(*allowed: str) -> None:
@@ -110,7 +148,9 @@ def explain(error: Exception, schema: type) -> str:
     text = str(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return f"no {group} {choice!r}; choose one of {', '.join(error.options)}"
+        plugins = "; pip install 'captioner[sweep]' brings optuna and submitit"
+        hint = plugins if group.startswith("hydra/") else ""
+        return f"no {group} {choice!r}; choose one of {', '.join(error.options)}{hint}"
     recipe = re.match(r"In '(\w+)/(\w+)': ConfigKeyError", text)
     if recipe:  # such as data=shapes, which sets the decoder's sizes too
         return f"{recipe[1]}={recipe[2]} is a recipe for training; say {recipe[1]}.kind={recipe[2]}"

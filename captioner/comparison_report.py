@@ -10,16 +10,42 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from captioner.comparison import Cell, Comparison, Entry, Estimate
+from captioner.build import build_collection
+from captioner.comparison import Cell, Comparison, Entry, Estimate, compare, find_entries
+from captioner.config import CompareOptions
 from captioner.files import write_atomically
+from captioner.report import report_problems, report_skipped
 from captioner.visualize.dots import Dot, save_dots
+
+
+def side_by_side(options: CompareOptions) -> None:
+    """Compares what the options name, prints the table, and writes it into `options.out`.
+
+    Raises ValueError as `find_entries`, `build_collection` and `compare` do.
+    """
+    data = options.data
+    entries = find_entries(options.captions, data.split)
+    collection = build_collection(data)
+    report_problems(collection)
+    comparison = compare(
+        entries,
+        collection.split(data.split, data.limit),
+        options.metrics,
+        collection.captions("train"),
+    )
+    written = write_comparison(comparison, Path(options.out))
+    report_skipped(comparison.skipped)
+    print_comparison(comparison)
+    print("written:", *written)
 
 
 def print_comparison(comparison: Comparison) -> None:
     """A table on stdout, metric by metric."""
     table = Table(title=f"{comparison.images} images; p of a paired bootstrap")
-    for heading in ("metric", "captions", "value", "95% interval", "difference", "p"):
-        table.add_column(heading, justify="left" if heading in ("metric", "captions") else "right")
+    for heading in ("metric", "captions"):
+        table.add_column(heading, overflow="fold")  # what sets a sweep's job apart may come last
+    for heading in ("value", "95% interval", "difference", "p"):
+        table.add_column(heading, justify="right")
     for metric in _shown(comparison):
         for number, (entry, cell) in enumerate(_cells(comparison, metric)):
             score, difference = cell.score, cell.difference

@@ -41,11 +41,14 @@ def _given(name: str, value: str | list[str], what: str) -> None:
 class DataOptions:
     """Where images and captions come from."""
 
-    kind: str = "shapes"  # shapes | flickr8k | karpathy | coco | csv
+    kind: str = "shapes"  # shapes | flickr8k | karpathy | coco | csv | webdataset
     root: str | None = None  # folder of the data set; shapes need none
     file: str | None = None  # karpathy: the JSON; csv: the table; relative to root
     images: str | None = None  # folder of the images, where it is not the reader's usual one
     entities: str | None = None  # Flickr30k Entities, whose boxes attention is scored against
+    train: str | None = None  # webdataset: its shards below root, as train-{000000..000099}.tar
+    val: str | None = None  # likewise
+    test: str | None = None  # likewise
     split: str = "val"  # the split that evaluation, and pictures of a data set, use
     limit: int | None = None  # at most so many images of each split
     views: int = 1  # a training image is seen as it is and as so many − 1 crops, some mirrored
@@ -58,7 +61,8 @@ class DataOptions:
     seed: int = 0  # shapes: another seed draws another data set
 
     def __post_init__(self) -> None:
-        _one_of("data.kind", self.kind, ("shapes", "flickr8k", "karpathy", "coco", "csv"))
+        kinds = ("shapes", "flickr8k", "karpathy", "coco", "csv", "webdataset")
+        _one_of("data.kind", self.kind, kinds)
         _at_least("data.limit", self.limit, 1)
         _at_least("data.views", self.views, 1)
         _at_least("data.min_count", self.min_count, 1)
@@ -69,15 +73,18 @@ class DataOptions:
             raise ValueError(f"data={self.kind} needs data.file, the path of its file")
         if self.kind == "shapes" and self.entities is not None:
             raise ValueError("data.entities is for photographs; shapes know their own boxes")
+        if self.kind == "webdataset" and None in (self.train, self.val):
+            raise ValueError("data=webdataset needs data.train and data.val, their shards")
 
 
 @dataclass
 class EncoderOptions:
     """What turns an image into annotation vectors."""
 
-    name: str = "tiny"  # tiny, or any torchvision classification model
-    node: str | None = None  # the trunk is cut behind this node; it must still have a grid
-    weights: str | None = None  # a torchvision weight name, a state dict's path, or null (random)
+    name: str = "tiny"  # tiny, any torchvision classification model, or timm/ and one of timm's
+    node: str | None = None  # the trunk is cut behind this node (timm's: its level, −1 the last)
+    # A torchvision weight name (timm's: pretrained), a state dict's path, or null (random).
+    weights: str | None = None
     image_size: int = 64  # pixels, square
     fit: str = "squash"  # how an image becomes square: squash | crop | pad
     fine_tune_from: int | None = None  # first epoch that trains the encoder; null: it is frozen
@@ -87,7 +94,7 @@ class EncoderOptions:
         _one_of("encoder.fit", self.fit, ("squash", "crop", "pad"))
         _at_least("encoder.image_size", self.image_size, 16)
         _at_least("encoder.fine_tune_from", self.fine_tune_from, 0)
-        if self.name != "tiny" and self.node is None:
+        if self.name != "tiny" and not self.name.startswith("timm/") and self.node is None:
             raise ValueError(f"encoder={self.name} needs encoder.node, where the trunk is cut")
 
     @property
@@ -171,8 +178,9 @@ class TrainingOptions:
     epochs: int = 12
     batch_images: int = 32  # images per update, with all their captions, over all processes
     captions_together: int | None = None  # an image's captions in one update; null: all, fastest
+    one_length: bool = False  # each update's captions have one length; with captions_together=1
     accumulation: int = 1  # an update's images are taken in so many pieces, to save memory
-    optimizer: str = "adamw"  # adamw | adam | rmsprop
+    optimizer: str = "adamw"  # adamw | adam | rmsprop (as the paper's authors have it)
     learning_rate: float = 1e-3  # peak, for the decoder
     weight_decay: float = 0.01
     schedule: str = "cosine"  # after the warm-up: cosine (to zero) | constant
@@ -201,6 +209,10 @@ class TrainingOptions:
         _fraction("training.warmup", self.warmup)
         _fraction("training.ema", self.ema)
         _fraction("training.scheduled_sampling", self.scheduled_sampling)
+        if self.one_length and self.captions_together != 1:
+            raise ValueError(
+                "training.one_length needs training.captions_together=1: an image's captions differ"
+            )
         if self.accumulation > self.batch_images:
             raise ValueError(
                 f"training.accumulation is {self.accumulation}, more than the "

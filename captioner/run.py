@@ -136,6 +136,7 @@ def _build_trainer(
         accelerator.process_index,
         accelerator.num_processes,
         options.data.views,
+        options.training.one_length,
     )
     validation = Validation(
         model,

@@ -50,8 +50,7 @@ def score(
     Captions of generated scenes are checked for truth too.
     Raises ValueError when there are no images, or where the tokenizer needs Java and has none.
     """
-    hypotheses = _tokenized(captions, options)
-    known = _tokenized(training, options)
+    hypotheses, training = list(_tokenized(captions, options)), list(training)
     flat = iter(_tokenized((text for record in records for text in record.captions), options))
     references = [[next(flat) for _ in record.captions] for record in records]
     metrics = [metric(hypotheses, references) for metric in (bleu, cider, rouge_l)]
@@ -62,8 +61,8 @@ def score(
         except UnavailableError as error:
             skipped.append(str(error))
     metrics.append(mean("words-per-caption", np.array([len(words) for words in hypotheses])))
-    if known:
-        metrics.append(novelty(hypotheses, known))
+    if training:  # tokenized one by one, since COCO's take much memory as lists of words
+        metrics.append(novelty(hypotheses, _tokenized(training, options)))
     metrics += _truth(captions, records)
     named = {"tokenizer": TOKENIZERS[options.tokenizer], "images": len(records)}
     return Scores(metrics, {**diversity(hypotheses), **named}, skipped)
@@ -74,10 +73,10 @@ def check_tokenizer(options: MetricOptions) -> None:
     _tokenized(["a"], options)
 
 
-def _tokenized(texts: Iterable[str], options: MetricOptions) -> list[Words]:
+def _tokenized(texts: Iterable[str], options: MetricOptions) -> Iterable[Words]:
     if options.tokenizer == "ptb":
         return ptb_words(list(texts), options.time_limit)
-    return [words(text) for text in texts]
+    return map(words, texts)
 
 
 def _truth(captions: Sequence[str], records: Sequence[Record]) -> Iterator[Metric]:

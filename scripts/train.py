@@ -5,7 +5,8 @@ from captioner.config import TrainOptions
 
 
 @command("train", TrainOptions)
-def main(options: TrainOptions) -> None:
+def main(options: TrainOptions) -> float | None:
+    """Returns the validation split's BLEU-4, for sweepers that optimise."""
     from captioner.run import train
 
     if options.resume is not None:
@@ -13,8 +14,10 @@ def main(options: TrainOptions) -> None:
     elif options.start is not None:
         refuse_contradictions()
     finished = train(options)
-    if finished is not None:
-        finished.report()
+    if finished is None:
+        return None
+    finished.report()
+    return finished.metrics["bleu-4"]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.errors import MissingConfigException
 
 from captioner.cli import command, explain, option_names, refuse_overrides_but
 from captioner.config import CaptionOptions, TrainOptions
@@ -47,6 +48,10 @@ def test_the_function_gets_checked_options_and_hydra_writes_nothing(run: Run, tm
 @pytest.mark.parametrize(("result", "status"), [(None, 0), (0, 0), (1, 1), (3, 3)])
 def test_what_it_returns_is_the_exit_status(run: Run, result: int | None, status: int):
     assert run(lambda options: result, *GIVEN) == status
+
+
+def test_a_float_is_a_score_and_no_exit_status(run: Run):
+    assert run(lambda options: 3.5, *GIVEN) == 0
 
 
 def fail(error: BaseException) -> Callable:
@@ -132,6 +137,24 @@ def test_a_path_in_a_sweep_makes_no_folders(run: Run):
     ]
 
 
+def test_a_sweep_goes_on_behind_a_job_that_fails(run: Run, capsys):
+    got = []
+
+    def work(options: TrainOptions) -> None:
+        got.append(options.training.seed)
+        if options.training.seed == 1:
+            raise ValueError("seed 1 is bad")
+
+    assert run(work, "--multirun", "training.seed=0,1,2", name="train") == 2
+    assert got == [0, 1, 2]
+    assert capsys.readouterr().err == "error: seed 1 is bad\n"
+
+
+def test_interrupting_a_sweep_ends_it(run: Run, capsys):
+    assert run(fail(KeyboardInterrupt()), "--multirun", "training.seed=0,1", name="train") == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_only_allowed_overrides_go_with_resume(run: Run, capsys):
     def resume(options: TrainOptions) -> None:
         refuse_overrides_but("resume", "device")
@@ -145,6 +168,12 @@ def test_option_names_are_those_of_the_command_line():
     names = option_names(CaptionOptions)
     assert {"checkpoint", "images", "search.width", "search.top_p"} <= set(names)
     assert "search" not in names and len(names) == len(set(names))
+
+
+def test_a_plugin_that_is_missing_is_told_with_what_brings_it():
+    error = MissingConfigException("", "hydra/sweeper/optuna", ["basic"])
+    told = "no hydra/sweeper 'optuna'; choose one of basic; pip install 'captioner[sweep]' brings"
+    assert explain(error, TrainOptions).startswith(told)
 
 
 def test_what_is_not_known_is_told_by_its_first_line():

@@ -18,7 +18,10 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 # A module may import from lower floors, and from its own package on its own floor.
 # A name that ends in .* stands for all that a package holds and that is not named on its own.
 FLOORS = [
-    ["captioner", "config", "files", "grid", "progress", "vocabulary", "data", "data.records"],
+    [
+        *("captioner", "config", "files", "grid", "progress", "vocabulary"),
+        *("data", "data.records", "data.tar"),
+    ],
     ["data.*", "models", "models.*", "losses", "metrics", "metrics.*", "averaging"],
     ["search", "checkpoint", "logs", "visualize", "visualize.*"],
     [
@@ -26,7 +29,7 @@ FLOORS = [
         *("scoring", "attention_scores", "evaluation", "report"),
     ],
     ["captioner.captioner"],
-    ["pictures", "run", "demo", "comparison", "comparison_report", "cli"],
+    ["pictures", "run", "demo", "comparison", "comparison_report", "cli", "sweep"],
 ]
 FLOOR = {
     name if name.split(".")[0] == "captioner" else f"captioner.{name}": height

@@ -16,6 +16,7 @@ from captioner.data.loader import (
     EpochBatches,
     ImageSource,
     Item,
+    PackedCaptions,
     collate,
     training_loader,
 )
@@ -109,6 +110,35 @@ def test_buckets_of_like_lengths_save_padding():
     assert padding(list(EpochBatches(LENGTHS, 16))) < 0.25 * padding(shuffled)
 
 
+def test_with_one_length_each_update_holds_that_length_and_is_full_but_for_the_last():
+    for epoch in range(2):
+        batches = list(EpochBatches(LENGTHS, 4, one_length=True).at(epoch))
+        assert joined(batches) == list(range(len(LENGTHS)))
+        for length in np.unique(LENGTHS):
+            of_it = [batch for batch in batches if (LENGTHS[batch] == length).any()]
+            assert all((LENGTHS[batch] == length).all() for batch in of_it)
+            full, rest = divmod(int((length == LENGTHS).sum()), 4)
+            assert sorted(map(len, of_it)) == [rest] * (rest > 0) + [4] * full
+        order = [LENGTHS[batch[0]] for batch in batches]
+        assert order != sorted(order)
+
+
+@pytest.mark.parametrize(("processes", "accumulation"), [(1, 1), (2, 1), (1, 3), (2, 2)])
+def test_one_length_goes_on_from_any_update_and_leaves_no_process_without_work(
+    processes: int, accumulation: int
+):
+    def rank(number: int) -> EpochBatches:
+        return EpochBatches(LENGTHS, 8, 1, accumulation, number, processes, one_length=True)
+
+    shares = [updates(rank(number)) for number in range(processes)]
+    assert all(piece for share in shares for update in share for piece in update)
+    together = [joined(itertools.chain(*update)) for update in zip(*shares, strict=True)]
+    assert joined(together) == list(range(len(LENGTHS)))
+    alike = sum(len(set(LENGTHS[update])) == 1 for update in together)
+    assert alike == len(together) if processes * accumulation == 1 else alike > len(together) / 2
+    assert updates(rank(0).at(0, 5)) == shares[0][5:]
+
+
 @pytest.mark.parametrize(
     ("count", "images", "accumulation", "processes"),
     [(3, 2, 2, 1), (5, 8, 3, 2), (9, 4, 1, 4), (1, 1, 1, 2)],
@@ -177,6 +207,13 @@ def test_a_drawn_picture_is_kept_and_its_views_are_not_mixed_up_with_it():
     plain, varied = source(record), source(record, 1)
     assert not torch.equal(plain, varied)
     assert torch.equal(source(record), plain) and torch.equal(source(record, 1), varied)
+
+
+def test_packed_captions_are_the_lists_again():
+    items = [[[4, 5, END], [END]], [[70_000, END]], [[9, 8, 7, END], [6, END], [5, END]]]
+    packed = PackedCaptions(iter(items))
+    assert [packed[i] for i in range(len(packed))] == items
+    assert packed.first_lengths.tolist() == [3, 2, 4]
 
 
 def test_captions_are_encoded_and_end():

@@ -58,11 +58,11 @@ def cache_key(
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     for record in records:
         digest.update(record.image_id.encode())
-        if isinstance(record.image, Path):
+        if hasattr(record.image, "draw"):
+            digest.update(repr(record.image).encode())
+        else:
             status = record.image.stat()
             digest.update(f"{record.image} {status.st_size} {status.st_mtime_ns}".encode())
-        else:
-            digest.update(repr(record.image).encode())
     return digest.hexdigest()[:16]
 
 

@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from captioner.data.records import Box, Drawable
+from captioner.data.tar import TarMember
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".webp", ".avif", ".tif", ".tiff", ".bmp")
@@ -46,7 +47,7 @@ class ImageError(ValueError):
 
 
 def open_image(
-    source: Path | str | Image.Image | Drawable, max_pixels: int = 100_000_000
+    source: Path | str | TarMember | Image.Image | Drawable, max_pixels: int = 100_000_000
 ) -> Image.Image:
     """Any picture as upright RGB: transparency over white, the first frame of an animation.
 
@@ -58,6 +59,8 @@ def open_image(
     """
     if isinstance(source, (str, Path)):
         return _open_file(Path(source), max_pixels)
+    if isinstance(source, TarMember):
+        return _open_file(source, max_pixels)
     picture = source.draw() if hasattr(source, "draw") else source
     if not isinstance(picture, Image.Image):
         raise ImageError(
@@ -164,7 +167,7 @@ class Transform:
         return square
 
 
-def _open_file(path: Path, max_pixels: int) -> Image.Image:
+def _open_file(path: Path | TarMember, max_pixels: int) -> Image.Image:
     with _as_image_error(path):
         info = path.stat()
         if not stat.S_ISREG(info.st_mode):

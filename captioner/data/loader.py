@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +59,7 @@ class ImageSource:
         """The record's image in one of its views, as `view_of` numbers them."""
         if self.cache is not None:
             return self.cache(record, view)
-        if view or isinstance(record.image, Path):
+        if view or not hasattr(record.image, "draw"):
             return self.transform(view_of(open_image(record.image), record.image_id, view))
         if record.image_id not in self._drawn:
             self._drawn[record.image_id] = self.transform(open_image(record.image))
@@ -71,6 +72,37 @@ class Item(NamedTuple):
     image: Tensor  # as `ImageSource` gives it
     captions: list[list[int]]
     number: int  # of `CaptionedImages`, whichever view this is
+
+
+class PackedCaptions:
+    """Each item's captions, lists of ids, in flat arrays: `captions[item]` gives the lists back.
+
+    As lists they would take several times the memory, and once more in every loader worker, since
+    reading a Python object changes the page that it lies on.
+    """
+
+    def __init__(self, items: Iterable[list[list[int]]]):
+        ids, ends, last = array("i"), array("q", [0]), array("q", [0])
+        for captions in items:
+            for caption in captions:
+                ids.extend(caption)
+                ends.append(len(ids))
+            last.append(len(ends) - 1)
+        self._ids = np.asarray(ids)
+        self._ends = np.asarray(ends)  # where each caption ends in the ids, and before it the last
+        self._last = np.asarray(last)  # likewise where each item ends in the captions
+
+    def __len__(self) -> int:
+        return len(self._last) - 1
+
+    def __getitem__(self, item: int) -> list[list[int]]:
+        ends = self._ends[self._last[item] : self._last[item + 1] + 1].tolist()
+        return [self._ids[start:end].tolist() for start, end in pairwise(ends)]
+
+    @property
+    def first_lengths(self) -> np.ndarray:
+        """Ids in the first caption of each item."""
+        return np.diff(self._ends)[self._last[:-1]]
 
 
 class CaptionedImages:
@@ -89,18 +121,22 @@ class CaptionedImages:
         together: int | None = None,
     ):
         self.source = source
-        self.records, self.captions = [], []  # per item
-        for record in records:
-            encoded = [vocabulary.encode(text) for text in record.captions]
-            step = together or len(encoded)
-            for first in range(0, len(encoded), step):
-                self.records.append(record)
-                self.captions.append(sorted(encoded[first : first + step], key=len, reverse=True))
+        self.records = []  # per item
+
+        def captions() -> Iterator[list[list[int]]]:
+            for record in records:
+                encoded = [vocabulary.encode(text) for text in record.captions]
+                step = together or len(encoded)
+                for first in range(0, len(encoded), step):
+                    self.records.append(record)
+                    yield sorted(encoded[first : first + step], key=len, reverse=True)
+
+        self.captions = PackedCaptions(captions())
 
     @property
     def lengths(self) -> list[int]:
         """Words of each item's longest caption, `<end>` counted."""
-        return [len(captions[0]) for captions in self.captions]
+        return self.captions.first_lengths.tolist()
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -137,8 +173,10 @@ class EpochBatches(Sampler[list[int]]):
 
     Every image comes once per epoch, in a random one of its `views`. Images are shuffled, sorted by
     their captions' lengths within pools of `POOL` batches, and cut into `updates` nearly equal
-    parts, in shuffled order. Of each part, `pieces` shares are made, one for each process and
-    accumulation step; this sampler yields those of process `rank`.
+    parts, in shuffled order. With `one_length` all are sorted, and cut into parts of one length
+    each, as section 4.3 of the paper has it; a length's last part is smaller. Of each part,
+    `pieces` shares are made, one for each process and accumulation step; this sampler yields those
+    of process `rank`.
     """
 
     def __init__(
@@ -150,14 +188,20 @@ class EpochBatches(Sampler[list[int]]):
         rank: int = 0,
         processes: int = 1,
         views: int = 1,
+        one_length: bool = False,
     ):
         """lengths: as in `CaptionedImages`. images: of an update, over all processes."""
         self.lengths = np.asarray(lengths)
-        self.updates = max(1, -(-len(lengths) // images))
         self.seed, self.accumulation = seed, accumulation
         self.rank, self.processes = rank, processes
         self.views = views
         pieces = accumulation * processes
+        self.updates = max(1, -(-len(lengths) // images))
+        self.pools = max(1, self.updates // POOL)
+        self._cuts: int | list[int] = self.updates  # as np.array_split takes them
+        if one_length:
+            self._cuts = _cuts_by_length(np.sort(self.lengths), images, pieces)
+            self.updates, self.pools = len(self._cuts) + 1, 1
         if len(lengths) // self.updates < pieces:
             raise ValueError(
                 f"{len(lengths)} images in updates of {images} do not fill {accumulation} "
@@ -177,15 +221,33 @@ class EpochBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         random = np.random.default_rng((self.seed, self.epoch))
         order = random.permutation(len(self.lengths))
-        pools = np.array_split(order, max(1, self.updates // POOL))
+        pools = np.array_split(order, self.pools)
         order = np.concatenate([pool[self.lengths[pool].argsort(kind="stable")] for pool in pools])
-        updates = np.array_split(order, self.updates)
+        updates = np.array_split(order, self._cuts)
         schedule = random.permutation(self.updates)[self.first :]
         views = random.integers(self.views, size=len(order)) * len(order)
         for update in schedule:
             pieces = np.array_split(updates[update], self.accumulation * self.processes)
             for piece in pieces[self.rank :: self.processes]:
                 yield (piece + views[piece]).tolist()
+
+
+def _cuts_by_length(lengths: np.ndarray, images: int, pieces: int) -> list[int]:
+    """Where to cut ascending lengths so that no part holds two lengths or more than `images`.
+
+    A part of fewer than `pieces` would leave some process without work: it joins the next.
+    """
+    _, starts, counts = np.unique(lengths, return_index=True, return_counts=True)
+    cuts = [
+        cut
+        for start, count in zip(starts.tolist(), counts.tolist(), strict=True)
+        for cut in range(start, start + count, images)
+    ]
+    kept = [0]
+    for cut in [*cuts[1:], len(lengths)]:
+        if cut - kept[-1] >= pieces:
+            kept.append(cut)
+    return kept[1:-1]
 
 
 def training_loader(

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from PIL import Image
 
+from captioner.data.tar import TarMember
+
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, as fractions in [0, 1] of the image's width and height."""
 
@@ -38,7 +40,7 @@ class Regions(Protocol):
         """Of a caption, as lower-cased words without punctuation; in the order of the words."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Record:
     """One image with its reference captions.
 
@@ -48,7 +50,7 @@ class Record:
     """
 
     image_id: str
-    image: Path | Drawable
+    image: Path | TarMember | Drawable
     captions: list[str]
     split: str
     regions: Regions | None = None

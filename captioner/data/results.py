@@ -57,7 +57,7 @@ def _places(records: Sequence[Record]) -> dict[str, int]:
     meant = defaultdict(set)
     for place, record in enumerate(records):
         names = [record.image_id]
-        if isinstance(record.image, Path):
+        if not hasattr(record.image, "draw"):
             names += [record.image.name, record.image.stem]
         for name in names:
             meant[name].add(place)

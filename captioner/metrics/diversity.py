@@ -37,5 +37,5 @@ def diversity(captions: Sequence[Words]) -> dict[str, float]:
 
 def novelty(captions: Sequence[Words], training: Iterable[Words]) -> Metric:
     """`novel-captions`: of N captions the percentage that no training caption equals."""
-    seen = set(map(tuple, training))
+    seen = set(map(tuple, captions)).intersection(map(tuple, training))
     return mean("novel-captions", 100 * np.array([tuple(words) not in seen for words in captions]))

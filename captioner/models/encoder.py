@@ -16,6 +16,7 @@ from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from captioner.grid import Grid
+from captioner.models.timm_trunk import PREFIX, build_timm_trunk
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -34,8 +35,9 @@ class Encoder(nn.Module):
         self.trunk = trunk
         self.image_size = image_size
         self.fixed = fixed
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            values = torch.tensor(getattr(trunk, name, usual)).view(3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
         self.eval()  # measuring must not touch batch statistics
         self.grid, self.annotation = self._measure()
         self.train()
@@ -177,20 +179,24 @@ class Coordinates(nn.Module):
 def build_encoder(
     name: str, image_size: int, node: str | None = None, weights: str | None = None
 ) -> Encoder:
-    """`tiny`, or any torchvision classification model cut at `node`.
+    """`tiny`, any torchvision classification model cut at `node`, or `timm/` and a model of timm's.
 
-    `weights` is a torchvision weight name (fetched by torchvision if it is not on disk yet), the
-    path of a state dict, or None for random weights. A trunk with weights is fixed: always in eval
-    mode, also where it is fine-tuned, since batches here are too small for batch statistics.
+    The last as `build_timm_trunk` has it; for the others `weights` is a torchvision weight name
+    (fetched by torchvision if it is not on disk yet), the path of a state dict, or None for random
+    weights. A trunk with weights is fixed: always in eval mode, also where it is fine-tuned, since
+    batches here are too small for batch statistics.
     Raises ValueError for an unknown name, node or weight, or a state dict that does not fit.
     """
+    if name.startswith(PREFIX):
+        trunk = build_timm_trunk(name.removeprefix(PREFIX), image_size, node, weights)
+        return Encoder(trunk, image_size, fixed=weights is not None)
     if name == "tiny":
         trunk: nn.Module = Tiny()
         load = _load_state_dict
     else:
         if name not in list_models(module=torchvision.models):
             raise ValueError(
-                f"no encoder {name!r}; it is tiny or a torchvision model, e.g. resnet50"
+                f"no encoder {name!r}; it is tiny, a torchvision model, e.g. resnet50, or timm/…"
             )
         trunk, load = get_model(name, weights=None), _load_weights(name)
         nodes = get_graph_node_names(trunk)[1]

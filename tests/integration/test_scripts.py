@@ -79,7 +79,11 @@ def test_a_sweep_is_a_run_per_job_named_by_what_differs(run: Run, tmp_path: Path
     sweep = ("training.seed=0,1", "training.precision=fp32,bf16", "name=sweep")
     done = run("train", "--multirun", *recipe, "training.epochs=1", *sweep)
     assert done.status == 0, done.err
-    names = {folder.name for folder in (tmp_path / "runs" / "sweep").iterdir()}
+    paths = set((tmp_path / "runs" / "sweep").iterdir())
+    names = {path.name for path in paths if path.is_dir()}
+    assert {path.name for path in paths} - names == {
+        f"comparison.{e}" for e in ("md", "csv", "png")
+    }
     assert names == {
         f"training.seed={seed},training.precision={precision}"
         for seed in (0, 1)

@@ -10,5 +10,13 @@ from captioner.data.readers.entities import read_entities
 from captioner.data.readers.flickr8k import read_flickr8k
 from captioner.data.readers.karpathy import read_karpathy
 from captioner.data.readers.table import read_csv
+from captioner.data.readers.webdataset import read_webdataset
 
-__all__ = ["read_coco", "read_csv", "read_entities", "read_flickr8k", "read_karpathy"]
+__all__ = [
+    "read_coco",
+    "read_csv",
+    "read_entities",
+    "read_flickr8k",
+    "read_karpathy",
+    "read_webdataset",
+]

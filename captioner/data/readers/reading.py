@@ -10,6 +10,7 @@ from typing import Any
 
 from captioner.data.readers.files import files_in
 from captioner.data.records import Collection, Record
+from captioner.data.tar import TarMember
 from captioner.vocabulary import words
 
 
@@ -31,12 +32,12 @@ class Reading:
     def holds(self, image_id: str, split: str) -> bool:
         return image_id in self.records and self.records[image_id].split == split
 
-    def image(self, image_id: str, path: Path, split: str, where: str) -> bool:
-        """Takes in an image that is new; says whether it did."""
+    def image(self, image_id: str, path: Path | TarMember, split: str, where: str) -> bool:
+        """Takes in an image that is new; says whether it did. A member of a tar is there."""
         if image_id in self.left_out:
             return False
         if image_id not in self.records:
-            if path.name in self.files_in(path.parent):
+            if isinstance(path, TarMember) or path.name in self.files_in(path.parent):
                 self.records[image_id] = Record(image_id, path, [], split)
                 return True
             self._leave_out(image_id, f"{where}: no image file {path}")
