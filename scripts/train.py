@@ -6,7 +6,7 @@ from captioner.config import TrainOptions
 
 @command("train", TrainOptions)
 def main(options: TrainOptions) -> float | None:
-    """Returns the validation split's BLEU-4, for sweepers that optimise."""
+    """Returns the validation split's score that `training.best` names, for sweepers to optimise."""
     from captioner.run import train
 
     if options.resume is not None:
@@ -17,7 +17,7 @@ def main(options: TrainOptions) -> float | None:
     if finished is None:
         return None
     finished.report()
-    return finished.metrics["bleu-4"]
+    return finished.metrics[options.training.best]
 
 
 if __name__ == "__main__":
