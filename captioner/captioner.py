@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
-from PIL import Image
 
 from captioner.build import build_device, build_transform, restore_model
-from captioner.checkpoint import open_checkpoint
+from captioner.caption import Caption, CaptionWriter, Source, name_of, with_alternatives
+from captioner.card import model_card
+from captioner.checkpoint import FILES, Checkpoint, open_checkpoint
 from captioner.config import SearchOptions
-from captioner.data.images import ImageError, Transform, open_image
-from captioner.data.records import Drawable
-from captioner.data.tar import TarMember
-from captioner.grid import Centres, Grid
+from captioner.data.images import Transform, open_image
+from captioner.files import whole_folder
+from captioner.hub import upload
 from captioner.models.model import CaptioningModel
 from captioner.search import Hypothesis, search
 from captioner.vocabulary import Vocabulary
 
-Source = str | Path | TarMember | Image.Image | Drawable
 
-
-@dataclass
-class Caption:
-    """A caption of T words, with what the decoder saw and decided at each of them."""
-
-    image: str  # the image's path, or what it is called
-    text: str
-    words: list[str]  # T
-    log_prob: float  # natural logarithm of the caption's probability, its end included
-    word_log_probs: np.ndarray  # (T,)
-    alpha: np.ndarray  # (T, H, W) attention weights over the grid; each sums to one
-    centres: Centres  # of the grid's rows and columns, on the square that the encoder saw
-    beta: np.ndarray | None  # (T,) gate on the context vector (a vector β's mean), if there is one
-    gates: dict[str, np.ndarray]  # (T, hidden): input, forget, output, candidate, cell, hidden
-    alternatives: list[Caption] = field(default_factory=list)  # the next best, best first
-
-
-class Captioner:
+class Captioner(CaptionWriter):
     """A trained model, ready for pictures."""
 
     def __init__(
@@ -51,19 +33,25 @@ class Captioner:
         transform: Transform,
         options: SearchOptions | None = None,
         gated: bool = True,
+        origin: Checkpoint | None = None,
     ):
-        """`options` are the search's defaults; `gated` says whether the model has a β."""
+        """`options` are the search's defaults; `gated` says whether the model has a β.
+
+        `origin` is the checkpoint that the model was read from, which saving it needs.
+        """
+        super().__init__(vocabulary, transform, model.encoder.grid, gated)
         self.model = model.eval()
-        self.vocabulary = vocabulary
-        self.transform = transform
         self.options = options or SearchOptions()
-        self.gated = gated
+        self.origin = origin
 
     @classmethod
     def load(
         cls, checkpoint: str | Path, device: str | None = None, options: SearchOptions | None = None
     ) -> Captioner:
-        """Reads a checkpoint folder and nothing else. Raises ValueError where it is not whole."""
+        """Reads a checkpoint: a folder, or what Hugging Face's Hub has under `owner/name`.
+
+        Raises ValueError where it is not whole, or can't be fetched.
+        """
         opened = open_checkpoint(checkpoint)
         decoder = opened.options.decoder
         model = restore_model(opened, build_device(device))
@@ -74,15 +62,34 @@ class Captioner:
             build_transform(opened.options.encoder),
             options,
             gated=decoder.beta != "none" or decoder.attention_kind == "adaptive",
+            origin=opened,
         )
 
-    @property
-    def grid(self) -> Grid:
-        return self.model.encoder.grid
+    def save(self, folder: str | Path) -> Path:
+        """Copies the checkpoint it was loaded from to a new folder, with a model card.
 
-    def __call__(self, image: Source) -> Caption:
-        """The best caption of one picture. Raises ImageError where it can't be read."""
-        return self.caption([image])[0]
+        Raises ValueError for a folder that exists, and where there is no `origin`.
+        """
+        folder = Path(folder)
+        if self.origin is None:
+            raise ValueError("only a captioner that was loaded from a checkpoint can be saved")
+        if folder.exists():
+            raise ValueError(f"{folder} exists already; give save a new folder")
+        card = model_card(self.origin.options, self.origin.metrics, self.vocabulary)
+        with whole_folder(folder) as new:
+            for name in FILES:
+                shutil.copyfile(self.origin.folder / name, new / name)
+            (new / "README.md").write_text(card, encoding="utf-8")
+        return folder
+
+    def push_to_hub(self, name: str, private: bool = False) -> str:
+        """Publishes what `save` writes as `owner/name` on Hugging Face's Hub; returns its address.
+
+        `hf auth login` or the variable HF_TOKEN says who you are. config.yaml goes along as it is,
+        with the paths that training was given. Raises ValueError where the Hub refuses.
+        """
+        with TemporaryDirectory() as temporary:
+            return upload(self.save(Path(temporary) / "checkpoint"), name, private)
 
     def caption(self, images: Sequence[Source]) -> list[Caption]:
         """The best caption of each picture, all in one batch. Raises ImageError."""
@@ -94,54 +101,10 @@ class Captioner:
             annotations = self.model.annotate(pixels.to(device))
             found = search(self.model.decoder, annotations, **asdict(self.options), trace=True)
         return [
-            self.describe(hypotheses, name_of(image))
-            for image, hypotheses in zip(images, found, strict=True)
+            with_alternatives(self._caption(hypothesis, name_of(image)) for hypothesis in several)
+            for image, several in zip(images, found, strict=True)
         ]
 
-    def stream(self, images: Iterable[Source], batch: int = 32) -> Iterator[Caption | ImageError]:
-        """For each picture in order its caption, or the error of one that can't be read."""
-        images = iter(images)
-        while sources := list(islice(images, batch)):
-            opened = [_try_open(source) for source in sources]
-            captions = iter(self.caption([p for p in opened if not isinstance(p, ImageError)]))
-            for source, picture in zip(sources, opened, strict=True):
-                if isinstance(picture, ImageError):
-                    yield picture
-                else:
-                    caption = next(captions)
-                    yield replace(caption, image=name_of(source))
-
-    def describe(self, hypotheses: Sequence[Hypothesis], image: str) -> Caption:
-        """The best of an image's hypotheses as a Caption, the others as its alternatives."""
-        best, *others = (self._caption(hypothesis, image) for hypothesis in hypotheses)
-        best.alternatives = others
-        return best
-
-    def _caption(self, hypothesis: Hypothesis, image: str) -> Caption:
-        words, trace = self.vocabulary.decode(hypothesis.ids), hypothesis.trace
-        gates = ("input", "forget", "output", "candidate", "cell", "hidden")
-        return Caption(
-            image=image,
-            text=" ".join(words),
-            words=words,
-            log_prob=hypothesis.log_prob,
-            word_log_probs=hypothesis.word_log_probs.numpy(),
-            alpha=trace.alpha.reshape(-1, self.grid.height, self.grid.width).numpy(),
-            centres=self.grid.centres,
-            beta=trace.beta.mean(-1).numpy() if self.gated else None,
-            gates={gate: getattr(trace, gate).numpy() for gate in gates},
-        )
-
-
-def name_of(source: Source) -> str:
-    """What results call a picture: its path as given, or its kind."""
-    if isinstance(source, (str, Path, TarMember)):
-        return str(source)
-    return getattr(source, "filename", None) or type(source).__name__
-
-
-def _try_open(source: Source) -> Image.Image | ImageError:
-    try:
-        return open_image(source)
-    except ImageError as error:
-        return error
+    def _caption(self, found: Hypothesis, image: str) -> Caption:
+        trace = {name: part.numpy() for name, part in found.trace._asdict().items()}
+        return self.compose(image, found.ids, found.log_prob, found.word_log_probs.numpy(), trace)

@@ -17,6 +17,7 @@ from yaml import YAMLError
 
 from captioner.config import TrainOptions
 from captioner.files import recover_folder, whole_folder
+from captioner.hub import find_folder
 from captioner.vocabulary import Vocabulary
 
 FILES = ("model.safetensors", "config.yaml", "vocabulary.json", "metrics.json")
@@ -86,9 +87,12 @@ def save_checkpoint(
 
 
 def open_checkpoint(folder: str | Path) -> Checkpoint:
-    """Raises ValueError when the folder is no checkpoint, saying what it lacks."""
-    folder = Path(folder)
-    recover_folder(folder)
+    """Opens a folder, or what the Hub has under `owner/name`, as `find_folder` does.
+
+    Raises ValueError when it is no checkpoint, saying what it lacks.
+    """
+    recover_folder(Path(folder))
+    folder = find_folder(folder, FILES)
     for name in FILES:
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is no checkpoint: it has no {name}" + _nearby(folder))

@@ -380,6 +380,40 @@ class CaptionOptions:
 
 
 @dataclass
+class ExportOptions:
+    """scripts/export.py."""
+
+    checkpoint: str = ""
+    out: str = "outputs/onnx"  # a new folder
+    debug: bool = False
+    search: SearchOptions = field(default_factory=SearchOptions)  # greedy or beam
+
+    def __post_init__(self) -> None:
+        _given("checkpoint", self.checkpoint, "a checkpoint's folder, e.g. runs/x/checkpoints/best")
+
+
+@dataclass
+class DemoOptions:
+    """scripts/demo.py."""
+
+    checkpoint: str = ""
+    host: str = "127.0.0.1"  # 0.0.0.0: other machines may call, too
+    port: int = 7860
+    examples: int = 6  # generated scenes to try
+    megabytes: int = 20  # largest picture that may be sent
+    queue: int = 16  # pictures that may wait
+    device: str | None = None
+    debug: bool = False
+    search: SearchOptions = field(default_factory=SearchOptions)  # what the page begins with
+
+    def __post_init__(self) -> None:
+        _given("checkpoint", self.checkpoint, "a checkpoint's folder, e.g. runs/x/checkpoints/best")
+        for name in ("port", "megabytes", "queue"):
+            _at_least(name, getattr(self, name), 1)
+        _at_least("examples", self.examples, 0)
+
+
+@dataclass
 class VisualizeOptions:
     """scripts/visualize.py."""
 

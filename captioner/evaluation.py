@@ -79,7 +79,7 @@ class Evaluation:
     """Scores of a split, and its captions, as COCO results."""
 
     scores: Scores
-    captions: list[dict[str, str]]
+    captions: list[dict[str, int | str]]
 
     @cached_property
     def metrics(self) -> Facts:
@@ -118,7 +118,13 @@ def evaluate(
     scores.metrics += means(tallies)
     scores.facts["width"] = width
     results = [
-        {"image_id": record.image_id, "caption": caption}
+        {"image_id": coco_id(record.image_id), "caption": caption}
         for record, caption in zip(records, captions, strict=True)
     ]
     return Evaluation(scores, results)
+
+
+def coco_id(image_id: str) -> int | str:
+    """The number that COCO's evaluation server wants, where an image's id is one; else the id."""
+    number = image_id.isascii() and image_id.isdecimal() and str(int(image_id)) == image_id
+    return int(image_id) if number else image_id

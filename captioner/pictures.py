@@ -9,7 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from captioner.captioner import Captioner, Source
+from captioner.caption import Source
+from captioner.captioner import Captioner
 from captioner.data.images import ImageError, open_image
 from captioner.visualize.arrays import save_arrays
 from captioner.visualize.lens import save_lens

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from captioner.models.attention import Memory
 from captioner.models.decoder import Decoder, Trace
 from captioner.models.lstm import State
-from captioner.vocabulary import END, PAD, START, UNWRITTEN
-
-NEVER = float("-inf")
+from captioner.rules import NEVER, Rules, count_words, has_ended, only_padding
+from captioner.vocabulary import END, PAD, START
 
 
 @dataclass
@@ -136,6 +136,42 @@ def truncate(probs: Tensor, top_k: int, top_p: float) -> Tensor:
     return torch.zeros_like(probs).scatter(-1, words, ordered * keep)
 
 
+class Turn(NamedTuple):
+    """What one more word of each caption brings."""
+
+    choice: Choice
+    gain: Tensor  # (N, K) log p of the chosen words
+    state: State  # behind them, in the order of the choice
+    trace: Trace  # before them, in the order before the choice
+
+
+def advance(
+    decoder: Decoder,
+    pick: Pick,
+    rules: Rules,
+    words: Tensor,
+    totals: Tensor,
+    state: State,
+    memory: Memory,
+) -> Turn:
+    """One turn of the loop: step, forbid, pick, reorder. words: (N, K, t); totals: (N, K).
+
+    It branches on no shape and no value, for `export` makes a graph of it.
+    """
+    live = ~has_ended(words)
+    logits, state, trace = decoder.step(words[..., -1], state, memory)
+    log_probs = rules(logits.float().log_softmax(-1), words)
+    log_probs = torch.where(live[..., None], log_probs, only_padding(log_probs))
+    choice = pick(log_probs, totals, count_words(words) + live)
+    continued = choice.parent * log_probs.shape[-1] + choice.token
+    return Turn(
+        choice,
+        log_probs.flatten(1).gather(1, continued),
+        State(*(take(part, choice.parent) for part in state)),
+        trace,
+    )
+
+
 def write(
     decoder: Decoder, annotations: Tensor, width: int, pick: Pick, rules: Rules, trace: bool
 ) -> Draft:
@@ -157,39 +193,11 @@ def write(
             images, live = images[going], live[going]
             state = State(*(part[going] for part in state))
             memory = memory._make(part[going] for part in memory)
-        logits, state, seen = decoder.step(draft.words[images, :, -1], state, memory)
-        log_probs = rules(logits.float().log_softmax(-1), draft.words[images])
-        log_probs = torch.where(live[..., None], log_probs, only_padding(log_probs))
-        choice = pick(log_probs, draft.totals[images], draft.lengths[images] + live)
-        draft.add(images, choice, log_probs, seen if trace else None)
-        state = State(*(take(part, choice.parent) for part in state))
+        words, totals = draft.words[images], draft.totals[images]
+        turn = advance(decoder, pick, rules, words, totals, state, memory)
+        draft.add(images, turn.choice, turn.gain, turn.trace if trace else None)
+        state = turn.state
     return draft
-
-
-@dataclass
-class Rules:
-    """What may not be written next."""
-
-    max_length: int
-    min_length: int
-    block_ngrams: int
-
-    def __call__(self, log_probs: Tensor, words: Tensor) -> Tensor:
-        """Sets the log-probability of forbidden words to −∞. words: (N, K, t), `<start>` first."""
-        end = log_probs[..., END].clone()
-        log_probs[..., UNWRITTEN] = NEVER
-        if words.shape[-1] <= self.min_length:
-            log_probs[..., END] = NEVER
-        n = self.block_ngrams
-        if 0 < n < words.shape[-1]:
-            grams = words[..., 1:].unfold(-1, n, 1)  # (N, K, t − n, n)
-            prefix = words[..., words.shape[-1] - n + 1 :]
-            repeats = (grams[..., :-1] == prefix[..., None, :]).all(-1)
-            banned = torch.where(repeats, grams[..., -1], PAD)
-            log_probs.scatter_(-1, banned, NEVER)
-        nothing_left = log_probs.isneginf().all(-1)
-        log_probs[..., END] = torch.where(nothing_left, end, log_probs[..., END])
-        return log_probs
 
 
 class Draft:
@@ -202,15 +210,8 @@ class Draft:
         self.gains: list[Tensor] = []  # per step (N, K): log p of its word
         self.traces: list[Trace | None] = []  # per step, in the row order before the choice
 
-    @property
-    def lengths(self) -> Tensor:
-        """Words of each caption, `<end>` counted. (N, K)."""
-        return (self.words[..., 1:] != PAD).sum(-1)
-
-    def add(self, images: Tensor, choice: Choice, log_probs: Tensor, trace: Trace | None) -> None:
+    def add(self, images: Tensor, choice: Choice, gain: Tensor, trace: Trace | None) -> None:
         """One more word for some images, of which (n, …) are given; the others get `<pad>`."""
-        continued = choice.parent * log_probs.shape[-1] + choice.token
-        gain = log_probs.flatten(1).gather(1, continued)
         same = torch.arange(self.words.shape[1], device=images.device).expand_as(self.totals)
         parent = same.index_copy(0, images, choice.parent)
         token = torch.full_like(parent, PAD).index_copy(0, images, choice.token)
@@ -229,7 +230,7 @@ class Draft:
 
     def hypotheses(self, length_penalty: float) -> list[list[Hypothesis]]:
         """All captions that can be, best first per image, their traces followed back."""
-        scores = self.totals / self.lengths.clamp(min=1) ** length_penalty
+        scores = self.totals / count_words(self.words).clamp(min=1) ** length_penalty
         order = scores.argsort(dim=-1, descending=True, stable=True)
         gains, traces = self._follow_back(order)
         self.words, self.totals = take(self.words, order).cpu(), take(self.totals, order).cpu()
@@ -274,15 +275,3 @@ def take(values: Tensor, rows: Tensor) -> Tensor:
     """values (N, K, …) with the K rows of each image reordered by rows (N, K)."""
     index = rows.view(*rows.shape, *[1] * (values.ndim - 2)).expand(-1, -1, *values.shape[2:])
     return values.gather(1, index)
-
-
-def has_ended(words: Tensor) -> Tensor:
-    """(N, K, t) → (N, K): captions that hold `<end>`, which only `<pad>` can follow."""
-    return (words[..., -1] == END) | (words[..., -1] == PAD)
-
-
-def only_padding(log_probs: Tensor) -> Tensor:
-    """Log-probabilities of the same shape under which `<pad>` is certain."""
-    certain = torch.full_like(log_probs, NEVER)
-    certain[..., PAD] = 0.0
-    return certain

@@ -12,13 +12,17 @@ from captioner.config import CaptionOptions
 def main(options: CaptionOptions) -> int:
     from pathlib import Path
 
-    from captioner.captioner import Captioner
     from captioner.data.images import ImageError, find_images
+    from captioner.exported import ExportedCaptioner
     from captioner.files import whole_text
     from captioner.progress import track
 
     paths = find_images(options.images)
-    captioner = Captioner.load(options.checkpoint, options.device, options.search)
+    if ExportedCaptioner.wrote(options.checkpoint):
+        kind = ExportedCaptioner
+    else:
+        from captioner.captioner import Captioner as kind  # noqa: N813  (which needs torch)
+    captioner = kind.load(options.checkpoint, options.device, options.search)
     results = zip(paths, captioner.stream(paths, options.batch), strict=True)
     failed = 0
     with nullcontext(sys.stdout) if options.out == "-" else whole_text(Path(options.out)) as out:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,16 @@ def decoded(record: Record, text: str, *worse: str) -> Decoded:
 
 def scored(items: list[Decoded], vocabulary: Vocabulary = VOCABULARY) -> Evaluation:
     return evaluate(items, vocabulary, GRID, TRANSFORM, 3, MetricOptions())
+
+
+@pytest.mark.parametrize(
+    ("image_id", "written"),
+    [("391895", 391895), ("0", 0), ("007", "007"), ("12_a.jpg", "12_a.jpg"), ("٣", "٣")],
+)
+def test_coco_s_ids_are_numbers_as_its_server_wants_them(image_id: str, written: int | str):
+    record = replace(scenes("val")[0], image_id=image_id)
+    (entry,) = scored([decoded(record, record.captions[0])]).captions
+    assert entry["image_id"] == written and type(entry["image_id"]) is type(written)
 
 
 def test_metrics_have_every_key_of_the_contract_and_captions_are_coco_results():

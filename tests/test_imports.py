@@ -19,17 +19,17 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 # A name that ends in .* stands for all that a package holds and that is not named on its own.
 FLOORS = [
     [
-        *("captioner", "config", "files", "grid", "progress", "vocabulary"),
+        *("captioner", "config", "files", "grid", "hub", "progress", "vocabulary"),
         *("data", "data.records", "data.tar"),
     ],
     ["data.*", "models", "models.*", "losses", "metrics", "metrics.*", "averaging"],
-    ["search", "checkpoint", "logs", "visualize", "visualize.*"],
+    ["search", "rules", "checkpoint", "caption", "card", "logs", "visualize", "visualize.*"],
     [
         *("build", "objectives", "training", "validation"),
         *("scoring", "attention_scores", "evaluation", "report"),
     ],
-    ["captioner.captioner"],
-    ["pictures", "run", "demo", "comparison", "comparison_report", "cli", "sweep"],
+    ["captioner.captioner", "exported"],
+    ["export", "pictures", "run", "demo", "comparison", "comparison_report", "cli", "sweep"],
 ]
 FLOOR = {
     name if name.split(".")[0] == "captioner" else f"captioner.{name}": height

@@ -10,14 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
-from torch import Tensor
 
 from captioner.data.records import Box, Drawable
 from captioner.data.tar import TarMember
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".webp", ".avif", ".tif", ".tiff", ".bmp")
@@ -112,7 +114,13 @@ class Transform:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """(3, size, size) uint8, not normalised: mean and deviation are the encoder's."""
-        return torch.from_numpy(np.array(self.view(image))).permute(2, 0, 1).contiguous()
+        import torch  # here alone, so that exported models need none
+
+        return torch.from_numpy(self.pixels(image))
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """The same as an array."""
+        return np.ascontiguousarray(np.asarray(self.view(image)).transpose(2, 0, 1))
 
     def view(self, image: Image.Image, size: int | None = None) -> Image.Image:
         """What the encoder sees of an RGB picture, in its own size or in a larger one to look at.

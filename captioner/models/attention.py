@@ -109,5 +109,6 @@ class NoAttention(nn.Module):
     def forward(self, state: State, embedded: Tensor, memory: MeanMemory) -> Look:
         """As `SoftAttention.forward`."""
         captions, locations = state.hidden.shape[1], memory.annotations.shape[1]
-        alpha = state.hidden.new_full((len(memory.mean), captions, locations), 1 / locations)
+        images = memory.mean.shape[0]  # len() would be a constant in an exported graph
+        alpha = state.hidden.new_full((images, captions, locations), 1 / locations)
         return Look(memory.mean.expand(-1, captions, -1), alpha)

@@ -53,7 +53,7 @@ class HardAttention(SoftAttention):
 
     def remember(self, annotations: Tensor) -> HardMemory:
         """As `SoftAttention.remember`; which images are read by expectation is drawn here."""
-        expected = torch.zeros(len(annotations), 1, 1, dtype=torch.bool, device=annotations.device)
+        expected = annotations.new_zeros(annotations.shape[0], 1, 1, dtype=torch.bool)
         if self.training and self.estimator == "reinforce":
             expected = torch.rand(expected.shape, device=annotations.device) < self.expectation
         return HardMemory(*super().remember(annotations), expected)

@@ -10,7 +10,7 @@ import pytest
 from running import ROOT, Ran, run_process
 
 Run = Callable[..., Ran]
-SCRIPTS = ("train", "evaluate", "caption", "visualize")
+SCRIPTS = ("train", "evaluate", "caption", "visualize", "demo")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""What may be written next, and what has been: the search's rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from captioner.vocabulary import END, PAD, UNWRITTEN
+
+NEVER = float("-inf")
+
+
+@dataclass
+class Rules:
+    """What may not be written next."""
+
+    max_length: int
+    min_length: int
+    block_ngrams: int
+
+    def __call__(self, log_probs: Tensor, words: Tensor) -> Tensor:
+        """Sets the log-probability of forbidden words to −∞. words: (N, K, t), `<start>` first."""
+        end = log_probs[..., END].clone()
+        log_probs[..., UNWRITTEN] = NEVER
+        log_probs[..., END].masked_fill_(count_words(words) < self.min_length, NEVER)
+        n = self.block_ngrams
+        if n:
+            words = F.pad(words[..., 1:], (n, 0), value=PAD)  # so there always is an n-gram
+            grams = words.unfold(-1, n, 1)  # (N, K, t, n)
+            prefix = words[..., words.shape[-1] - n + 1 :]
+            repeats = (grams[..., :-1] == prefix[..., None, :]).all(-1)
+            banned = torch.where(repeats, grams[..., -1], PAD)
+            log_probs.scatter_(-1, banned, NEVER)
+        nothing_left = log_probs.isneginf().all(-1)
+        log_probs[..., END] = torch.where(nothing_left, end, log_probs[..., END])
+        return log_probs
+
+
+def count_words(words: Tensor) -> Tensor:
+    """(N, K, t) → (N, K): words of each caption, `<end>` counted."""
+    return (words[..., 1:] != PAD).sum(-1)
+
+
+def has_ended(words: Tensor) -> Tensor:
+    """(N, K, t) → (N, K): captions that hold `<end>`, which only `<pad>` can follow."""
+    return (words[..., -1] == END) | (words[..., -1] == PAD)
+
+
+def only_padding(log_probs: Tensor) -> Tensor:
+    """Log-probabilities of the same shape under which `<pad>` is certain."""
+    certain = torch.full_like(log_probs, NEVER)
+    certain[..., PAD] = 0.0
+    return certain
