@@ -50,20 +50,16 @@ def test_one_group_is_told_by_its_place():
     assert len(set(told)) == 5
 
 
-def test_looks_and_not_place_or_order_decide_what_is_told_first():
-    groups = [group("blue", "ring", (0.2, 0.8)), group("red", "square", (0.2, 0.2))]
+def test_the_order_of_the_groups_does_not_change_what_is_told():
+    groups = [group("red", "square", (0.2, 0.5)), group("blue", "ring", (0.5, 0.5))]
+    groups.append(group("green", "star", (0.8, 0.5)))
     assert captions(groups) == captions(groups[::-1])
-    assert captions(groups)[0] == "a small red square is above a small blue ring"
-    twins = [group("red", "ring", (0.2, 0.5)), group("red", "square", (0.8, 0.5))]
-    assert captions(twins)[0] == "a small red square is right of a small red ring"
+    assert captions(groups)[0].startswith("a small blue ring")  # the middle of the row
 
 
 def test_captions_refuse_a_layout_that_no_words_fit():
     with pytest.raises(ValueError, match="must lie left of"):
         captions([group("red", "square", (0.2, 0.2)), group("blue", "ring", (0.8, 0.8))])
-    row = [group(colour, "ring", (x, 0.5)) for colour, x in (("red", 0.2), ("blue", 0.5))]
-    with pytest.raises(ValueError, match="each in another direction"):
-        captions([*row, group("green", "star", (0.8, 0.5))])
     with pytest.raises(ValueError, match="corner or in the centre"):
         captions([group("red", "square", (0.5, 0.2))])
 

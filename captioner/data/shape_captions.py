@@ -20,14 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from captioner.data.drawing import COLOURS, KINDS, Shape
+from captioner.data.drawing import KINDS, Shape
 from captioner.data.records import Box
 
 NUMBERS = {1: "a", 2: "two", 3: "three"}
 SIZES = ("small", "large")
 PLURALS = {kind: kind + ("es" if kind.endswith("s") else "s") for kind in KINDS}
-
-ORDER = {word: place for place, word in enumerate((*COLOURS, *KINDS))}
 
 # The wordings of each direction; the writer's styles choose by position, the reader takes any.
 RELATIONS = {
@@ -151,30 +149,23 @@ class View(NamedTuple):
     others: list[tuple[str, Group]]
 
 
-def in_order(groups: Sequence[Group]) -> list[Group]:
-    """The one order in which captions tell groups: that of COLOURS, then of KINDS.
-
-    Looks decide and not place: a decoder that seeks what is nearest to the top left looks at the
-    top left of each object.
-    """
-    return sorted(groups, key=lambda group: (ORDER[group.colour], ORDER[group.kind]))
-
-
 def view(groups: Sequence[Group]) -> View:
-    """A scene as all its captions tell it, the groups `in_order`.
+    """The one order in which all captions of a scene tell it, chosen by what can be seen.
 
-    Raises ValueError when the others do not lie in different directions from the first, so that
-    the grammar could not say where.
+    Of two groups the left or upper one comes first. Of three it is the corner of the L or the
+    middle of the row: the one from which the others lie in different directions.
+    Raises ValueError when the groups do not lie so that the grammar can say where.
     """
-    head, *rest = in_order(groups)
-    others = [(direction(group.box(), head.box()), group) for group in rest]
-    ways = [way for way, _ in others]
-    if None in ways or len(set(ways)) < len(ways):
-        raise ValueError(
-            "the groups of a scene must lie left of, right of, above or below the one told first, "
-            "each in another direction"
-        )
-    return View(head, others)
+    order = list(OPPOSITE)
+    for head in groups:
+        others = [(direction(g.box(), head.box()), g) for g in groups if g is not head]
+        ways = [way for way, _ in others]
+        if None in ways or len(set(ways)) < len(ways):
+            continue
+        if len(groups) == 2 and ways[0] not in ("right", "below"):
+            continue
+        return View(head, sorted(others, key=lambda other: order.index(other[0])))
+    raise ValueError("the groups of a scene must lie left of, right of, above or below one another")
 
 
 def captions(groups: Sequence[Group]) -> list[str]:

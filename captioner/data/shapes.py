@@ -15,7 +15,7 @@ from PIL import Image
 
 from captioner.data.drawing import COLOURS, KINDS, Shape, draw
 from captioner.data.records import Box, Collection, Mention, Record
-from captioner.data.shape_captions import Group, around, captions, direction, in_order
+from captioner.data.shape_captions import Group, around, captions, direction
 from captioner.data.shape_reading import Reading, read
 
 SPLITS = ("train", "val", "test", "novel")
@@ -101,7 +101,7 @@ def sample_scene(seed: int, novel: bool = False) -> Scene:
     count = rng.choices((1, 2, 3), weights=(1, 2, 1))[0]
     # Groups too large to lie side by side are replaced, never shrunk: sizes must stay apart.
     while True:
-        groups = in_order(_sample_groups(rng, count, novel))
+        groups = _sample_groups(rng, count, novel)
         boxes = [group.box() for group in groups]
         for _ in range(20):
             spots = _lay_alone(rng, boxes[0]) if count == 1 else _lay_around(rng, boxes)
@@ -163,10 +163,12 @@ def _lay_alone(rng: random.Random, box: Box) -> list[Box]:
 
 
 def _lay_around(rng: random.Random, boxes: list[Box]) -> list[Box]:
-    """An other beside the first, above it or below it, or two in an L."""
+    """An other to the right of the first or below it, or one each.
+
+    So the group that captions begin with is always the one nearest to the top left.
+    """
     head = boxes[0]
-    ways = (rng.choice(("left", "right")), rng.choice(("above", "below")))
-    ways = rng.sample(ways, len(boxes) - 1)
+    ways = rng.sample(("right", "below"), len(boxes) - 1)
     others = [_beside(rng, box, head, way) for box, way in zip(boxes[1:], ways, strict=True)]
     if len(others) == 2 and not _diagonal(*others):
         return []
