@@ -14,6 +14,7 @@ _DATA = {
     "karpathy": "a data set in Karpathy's JSON",
     "coco": "COCO captions",
     "csv": "a table of images and captions",
+    "webdataset": "shards of images and captions",
 }
 _CARD = """---
 library_name: captioner
@@ -71,7 +72,7 @@ def model_card(options: TrainOptions, metrics: Mapping[str, Any], vocabulary: Vo
         tokenizer=TOKENIZER,
         min_count=data.min_count,
         recipe="\n".join(f"| {name} | {value} |" for name, value in _recipe(options)),
-        scores="\n".join(_scores(metrics)),
+        scores="\n".join(_scores(metrics, options.training.best)),
         limits="\n".join(f"- {limit}" for limit in _limits(options)),
     )
 
@@ -86,6 +87,7 @@ def _recipe(options: TrainOptions) -> Iterator[tuple[str, object]]:
     yield "gate β", decoder.beta
     yield "cell", f"{decoder.cell}, {decoder.hidden} units"
     yield "dropout", decoder.dropout
+    yield "objective", options.loss.objective
     yield "doubly stochastic penalty λ", f"{options.loss.penalty:g} per {options.loss.per}"
     yield "label smoothing", options.loss.label_smoothing
     yield "epochs, at most", training.epochs
@@ -96,15 +98,15 @@ def _recipe(options: TrainOptions) -> Iterator[tuple[str, object]]:
     yield "seed", training.seed
 
 
-def _scores(metrics: Mapping[str, Any]) -> Iterator[str]:
+def _scores(metrics: Mapping[str, Any], best: str) -> Iterator[str]:
     shown = {name: value for name, value in metrics.items() if isinstance(value, float)}
-    for hidden in ("loss", "penalty", "captions_per_second", "seconds"):
-        shown.pop(hidden, None)
+    for hidden in ("loss", "penalty", "reward", "baseline", "captions_per_second", "seconds"):
+        shown.pop(hidden, None)  # of training
     if not shown:
         yield "None are stored with this checkpoint."
         return
     epoch = f" after epoch {metrics['epoch']}" if "epoch" in metrics else ""
-    yield f"On the validation split{epoch}, decoded freely; it chose this checkpoint by BLEU-4, so"
+    yield f"On the validation split{epoch}, decoded freely; it chose this checkpoint by {best}, so"
     yield "a test split would be a fairer judge."
     yield ""
     yield "| | |"
