@@ -81,6 +81,8 @@ def _recipe(options: TrainOptions) -> Iterator[tuple[str, object]]:
     encoder, decoder, training = options.encoder, options.decoder, options.training
     tuned = f"trained from epoch {encoder.fine_tune_from}" if encoder.tuned else "frozen"
     start = "random weights" if encoder.weights is None else "pretrained weights"
+    if options.start is not None:
+        start = "weights of an earlier run"
     yield "encoder", f"{encoder.name}, {start}, {tuned}"
     yield "pictures", f"{encoder.image_size} × {encoder.image_size} pixels, {encoder.fit}"
     yield "attention", decoder.attention_kind

@@ -113,6 +113,7 @@ def _build_trainer(
     model: CaptioningModel,
     accelerator: Accelerator,
 ) -> Trainer:
+    views = options.data.views or 1
     with accelerator.main_process_first():  # the others then find the features cached
         sources = {
             split: build_source(
@@ -121,9 +122,9 @@ def _build_trainer(
                 model.encoder,
                 records[split],
                 accelerator.device,
-                views,
+                seen,
             )
-            for split, views in (("train", options.data.views), ("val", 1))
+            for split, seen in (("train", views), ("val", 1))
         }
     images = CaptionedImages(
         records["train"], vocabulary, sources["train"], options.training.captions_together
@@ -135,7 +136,7 @@ def _build_trainer(
         options.training.accumulation,
         accelerator.process_index,
         accelerator.num_processes,
-        options.data.views,
+        views,
         options.training.one_length,
     )
     validation = Validation(

@@ -46,9 +46,10 @@ def test_a_card_of_self_critical_training_on_shards_has_validation_s_scores_alon
     tiny = build_tiny()
     tiny.options.data = DataOptions(kind="webdataset", train="train.tar", val="val.tar")
     tiny.options.loss = LossOptions(objective="self_critical")
-    tiny.options.training.best = "cider"
+    tiny.options.training.best, tiny.options.start = "cider", "runs/x/checkpoints/best"
     text = model_card(tiny.options, {**METRICS, "reward": 60.0, "baseline": 59.0}, tiny.vocabulary)
     assert "Trained on shards of images and captions" in text
+    assert "weights of an earlier run" in text and "runs/x" not in text
     assert "| objective | self_critical |" in text and "chose this checkpoint by cider" in text
     assert "| cider | 50.00 |" in text and "| reward |" not in text and "| baseline |" not in text
 

@@ -167,3 +167,10 @@ def test_a_run_that_starts_from_another_has_its_data_and_model_and_no_more():
     moved = moved.from_start(trained)
     assert (moved.data.root, moved.data.images, moved.data.kind) == ("new", "images", "coco")
     assert moved.encoder == EncoderOptions(image_size=64, fine_tune_from=0)
+
+
+def test_a_run_that_starts_from_another_has_its_views_or_its_own():
+    trained = TrainOptions(data=DataOptions("flickr8k", "root", views=4))
+    for given, views in ((None, 4), (1000, 1000), (1, 1)):
+        run = TrainOptions(start="x", data=DataOptions(views=given))
+        assert run.from_start(trained).data == DataOptions("flickr8k", "root", views=views)
