@@ -283,6 +283,11 @@ class TrainOptions:
             raise ValueError(
                 "loss.objective=self_critical needs start=, a checkpoint that cross-entropy made"
             )
+        if self.loss.objective == "self_critical" and self.training.scheduled_sampling:
+            raise ValueError(
+                "loss.objective=self_critical reads its own words alone: "
+                "training.scheduled_sampling=0"
+            )
 
     def from_start(self, trained: TrainOptions) -> TrainOptions:
         """These options with the data and the model of the run that `start` came from, but `ANEW`.

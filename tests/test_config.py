@@ -84,6 +84,15 @@ from captioner.data.shapes import SPLITS
             {"loss": LossOptions(objective="self_critical")},
             "self_critical needs start=, a checkpoint",
         ),
+        (
+            TrainOptions,
+            {
+                "start": "x",
+                "loss": LossOptions(objective="self_critical"),
+                "training": TrainingOptions(scheduled_sampling=0.1),
+            },
+            "own words alone: training.scheduled_sampling=0",
+        ),
         (LossOptions, {"penalty": -0.1}, "loss.penalty"),
         (LossOptions, {"label_smoothing": 1.5}, "loss.label_smoothing"),
         (TrainingOptions, {"epochs": 0}, "training.epochs"),
