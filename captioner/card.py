@@ -14,6 +14,7 @@ _DATA = {
     "karpathy": "a data set in Karpathy's JSON",
     "coco": "COCO captions",
     "csv": "a table of images and captions",
+    "webdataset": "shards of images and captions",
 }
 _CARD = """---
 library_name: captioner
@@ -71,7 +72,7 @@ def model_card(options: TrainOptions, metrics: Mapping[str, Any], vocabulary: Vo
         tokenizer=TOKENIZER,
         min_count=data.min_count,
         recipe="\n".join(f"| {name} | {value} |" for name, value in _recipe(options)),
-        scores="\n".join(_scores(metrics)),
+        scores="\n".join(_scores(metrics, options.training.best)),
         limits="\n".join(f"- {limit}" for limit in _limits(options)),
     )
 
@@ -80,12 +81,15 @@ def _recipe(options: TrainOptions) -> Iterator[tuple[str, object]]:
     encoder, decoder, training = options.encoder, options.decoder, options.training
     tuned = f"trained from epoch {encoder.fine_tune_from}" if encoder.tuned else "frozen"
     start = "random weights" if encoder.weights is None else "pretrained weights"
+    if options.start is not None:
+        start = "weights of an earlier run"
     yield "encoder", f"{encoder.name}, {start}, {tuned}"
     yield "pictures", f"{encoder.image_size} × {encoder.image_size} pixels, {encoder.fit}"
     yield "attention", decoder.attention_kind
     yield "gate β", decoder.beta
     yield "cell", f"{decoder.cell}, {decoder.hidden} units"
     yield "dropout", decoder.dropout
+    yield "objective", options.loss.objective
     yield "doubly stochastic penalty λ", f"{options.loss.penalty:g} per {options.loss.per}"
     yield "label smoothing", options.loss.label_smoothing
     yield "epochs, at most", training.epochs
@@ -96,15 +100,15 @@ def _recipe(options: TrainOptions) -> Iterator[tuple[str, object]]:
     yield "seed", training.seed
 
 
-def _scores(metrics: Mapping[str, Any]) -> Iterator[str]:
+def _scores(metrics: Mapping[str, Any], best: str) -> Iterator[str]:
     shown = {name: value for name, value in metrics.items() if isinstance(value, float)}
-    for hidden in ("loss", "penalty", "captions_per_second", "seconds"):
-        shown.pop(hidden, None)
+    for hidden in ("loss", "penalty", "reward", "baseline", "captions_per_second", "seconds"):
+        shown.pop(hidden, None)  # of training
     if not shown:
         yield "None are stored with this checkpoint."
         return
     epoch = f" after epoch {metrics['epoch']}" if "epoch" in metrics else ""
-    yield f"On the validation split{epoch}, decoded freely; it chose this checkpoint by BLEU-4, so"
+    yield f"On the validation split{epoch}, decoded freely; it chose this checkpoint by {best}, so"
     yield "a test split would be a fairer judge."
     yield ""
     yield "| | |"

@@ -51,7 +51,9 @@ class DataOptions:
     test: str | None = None  # likewise
     split: str = "val"  # the split that evaluation, and pictures of a data set, use
     limit: int | None = None  # at most so many images of each split
-    views: int = 1  # a training image is seen as it is and as so many − 1 crops, some mirrored
+    # A training image is seen as it is and as so many − 1 crops, some mirrored; null: 1, or, with
+    # `start`, as it was.
+    views: int | None = None
     min_count: int = 5  # a word needs to occur so often in training captions to be learnt
     cache: str = "cache"  # features of frozen encoders are kept under this folder
     workers: int = 0  # processes that load images; 0 loads in the training process
@@ -251,9 +253,12 @@ class SearchOptions:
             raise ValueError(f"search.top_p is {self.top_p}; it must be above 0 and at most 1")
 
 
-# What a checkpoint that a run starts from leaves to the run: where the data are now, and how the
-# encoder is trained from here on.
-ANEW = {"data": ("root", "file", "images"), "encoder": ("fine_tune_from", "learning_rate")}
+# What a checkpoint that a run starts from leaves to the run: where the data are now, in how many
+# views they are seen, and how the encoder is trained from here on.
+ANEW = {
+    "data": ("root", "file", "images", "entities", "views"),
+    "encoder": ("fine_tune_from", "learning_rate"),
+}
 
 
 @dataclass
@@ -278,17 +283,22 @@ class TrainOptions:
             raise ValueError(
                 "loss.objective=self_critical needs start=, a checkpoint that cross-entropy made"
             )
+        if self.loss.objective == "self_critical" and self.training.scheduled_sampling:
+            raise ValueError(
+                "loss.objective=self_critical reads its own words alone: "
+                "training.scheduled_sampling=0"
+            )
 
     def from_start(self, trained: TrainOptions) -> TrainOptions:
         """These options with the data and the model of the run that `start` came from, but `ANEW`.
 
-        Data are where they were, unless it is said where they are.
+        Data are where they were, in as many views as before, unless it is said otherwise.
         """
         data, encoder = (
             {name: getattr(getattr(self, part), name) for name in names}
             for part, names in ANEW.items()
         )
-        data = {name: place for name, place in data.items() if place is not None}
+        data = {name: value for name, value in data.items() if value is not None}
         return replace(
             self,
             data=replace(trained.data, **data),

@@ -70,13 +70,18 @@ def export(captioner: Captioner, folder: str | Path) -> Path:
     """Writes a folder that `ExportedCaptioner.load` reads, and returns its path.
 
     Width and `max_length` can be changed after; the other options of the search are in the graph.
-    Raises ValueError for a strategy that draws at random, and for a folder that exists.
+    Raises ValueError for a strategy that draws at random, for a folder that exists, and where
+    onnxscript is not installed.
     """
     folder, options = Path(folder), captioner.options
     if options.strategy == "sample":
         raise ValueError("search.strategy is 'sample'; only greedy and beam can be exported")
     if folder.exists():
         raise ValueError(f"{folder} exists already; give export a new folder")
+    try:
+        import onnxscript  # noqa: F401  (torch's exporter imports it, late)
+    except ImportError as error:
+        raise ValueError("exporting needs onnxscript: pip install 'captioner[export]'") from error
     model = captioner.model.cpu()
     with whole_folder(folder) as new, torch.no_grad():
         _write_graphs(model, options, new)

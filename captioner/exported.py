@@ -153,5 +153,8 @@ def _changed(exported: SearchOptions, wanted: SearchOptions) -> SearchOptions:
     for name, value in asdict(wanted).items():
         was = getattr(exported, name)
         if name not in free and value != was:
-            raise ValueError(f"search.{name} is {value}, but the graph has {was}; export it anew")
+            raise ValueError(
+                f"search.{name} is {value}, but the graph has {was}; say search.{name}={was}, or "
+                "export it anew"
+            )
     return replace(exported, **free)

@@ -20,7 +20,8 @@ from captioner.losses import (
 from captioner.metrics.cider import CiderD
 from captioner.models.decoder import in_order
 from captioner.models.model import CaptioningModel
-from captioner.search import Rules, SamplePick, pick_likeliest, take, write
+from captioner.rules import Rules, count_words
+from captioner.search import SamplePick, pick_likeliest, take, write
 from captioner.vocabulary import END, PAD, SPECIALS, START, Vocabulary, words
 
 REWARD_UNIT = 100.0  # metrics are in percent; a reward of 1 is pycocoevalcap's 1
@@ -107,7 +108,7 @@ class SelfCritical:
         seed = int(torch.randint(2**31, ()))  # from the generator whose state resuming restores
         pick = SamplePick(1.0, 0, 1.0, seed, annotations.device)
         drawn = write(decoder, annotations, self.samples, pick, self.rules, trace=False)
-        order = drawn.lengths.argsort(dim=-1, descending=True, stable=True)
+        order = count_words(drawn.words).argsort(dim=-1, descending=True, stable=True)
         captions = take(drawn.words, order)
         rewards = self.rewards(batch.items, captions)
         if self.baseline == "greedy":

@@ -28,11 +28,12 @@ from captioner.checkpoint import (
     save_options,
 )
 from captioner.config import TrainOptions
+from captioner.data.images import ImageError
 from captioner.data.loader import CaptionedImages, EpochBatches, training_loader
 from captioner.data.records import Record
 from captioner.logs import RunLog
 from captioner.models.model import CaptioningModel
-from captioner.pictures import draw, names
+from captioner.pictures import draw_all, names
 from captioner.progress import console
 from captioner.report import print_metrics, report_problems, write_evaluation
 from captioner.scoring import Facts
@@ -53,9 +54,11 @@ class Finished:
         """Prints the scores and where everything is."""
         print_metrics(self.metrics, "validation split")
         print(f"best checkpoint   {self.checkpoint}")
-        for kind in (".png", ".html"):
-            for path in [path for path in self.pictures if path.suffix == kind][:1]:
-                print(f"where it looked   {path}")
+        figures, pages = (
+            [path for path in self.pictures if path.suffix == kind] for kind in (".png", ".html")
+        )
+        for path in (*figures[:1], *pages[-1:]):  # of several pages the last has all pictures
+            print(f"where it looked   {path}")
 
 
 def train(options: TrainOptions) -> Finished | None:
@@ -113,6 +116,7 @@ def _build_trainer(
     model: CaptioningModel,
     accelerator: Accelerator,
 ) -> Trainer:
+    views = options.data.views or 1
     with accelerator.main_process_first():  # the others then find the features cached
         sources = {
             split: build_source(
@@ -121,9 +125,9 @@ def _build_trainer(
                 model.encoder,
                 records[split],
                 accelerator.device,
-                views,
+                seen,
             )
-            for split, views in (("train", options.data.views), ("val", 1))
+            for split, seen in (("train", views), ("val", 1))
         }
     images = CaptionedImages(
         records["train"], vocabulary, sources["train"], options.training.captions_together
@@ -135,7 +139,7 @@ def _build_trainer(
         options.training.accumulation,
         accelerator.process_index,
         accelerator.num_processes,
-        options.data.views,
+        views,
         options.training.one_length,
     )
     validation = Validation(
@@ -191,13 +195,12 @@ def _finish(folder: Path, options: TrainOptions, records: list[Record], device: 
     """Draws the first captions of the best checkpoint, and reads what it scored."""
     best = folder / "checkpoints" / "best"
     metrics = json.loads(_score_files(folder)[0].read_text(encoding="utf-8"))
-    captioner = Captioner.load(best, device)
+    captioner = Captioner.load(best, device, options.search)
     shown = records[: options.training.pictures]
-    drawn = [
-        draw(captioner, name, record.image, folder / "attention")
-        for name, record in zip(names(r.image_id for r in shown), shown, strict=True)
-    ]
-    return Finished(best, metrics, list(chain.from_iterable(drawn)))
+    named = zip(names(r.image_id for r in shown), (r.image for r in shown), strict=True)
+    drawn = draw_all(captioner, named, folder / "attention", "attention")
+    found = [paths for paths in drawn if not isinstance(paths, ImageError)]
+    return Finished(best, metrics, list(chain.from_iterable(found)))
 
 
 def _new_folder(options: TrainOptions, accelerator: Accelerator) -> Path:
@@ -237,5 +240,6 @@ def _announce(
         f"{size:.1f} million trained weights; run folder {folder}",
         soft_wrap=True,
     )
-    if options.encoder.weights is None and not options.encoder.tuned:
+    random = options.encoder.weights is None and options.start is None
+    if random and not options.encoder.tuned:
         console.print("note: the encoder is frozen and has random weights (encoder.weights=null)")

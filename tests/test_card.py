@@ -10,7 +10,7 @@ from tiny import build_tiny
 
 from captioner.captioner import Captioner
 from captioner.card import model_card
-from captioner.config import DataOptions
+from captioner.config import DataOptions, LossOptions
 
 METRICS = {"epoch": 3, "bleu-4": 12.345, "cider": 50.0, "loss": 1.5, "seconds": 9.5}
 
@@ -40,6 +40,18 @@ def test_a_card_knows_no_paths_and_says_where_scores_are_missing():
     assert "/home" not in text and "Flickr8k, the first 7 images of each split" in text
     assert "None are stored" in text and "pretrained weights" in text
     assert "shapes" not in text
+
+
+def test_a_card_of_self_critical_training_on_shards_has_validation_s_scores_alone():
+    tiny = build_tiny()
+    tiny.options.data = DataOptions(kind="webdataset", train="train.tar", val="val.tar")
+    tiny.options.loss = LossOptions(objective="self_critical")
+    tiny.options.training.best, tiny.options.start = "cider", "runs/x/checkpoints/best"
+    text = model_card(tiny.options, {**METRICS, "reward": 60.0, "baseline": 59.0}, tiny.vocabulary)
+    assert "Trained on shards of images and captions" in text
+    assert "weights of an earlier run" in text and "runs/x" not in text
+    assert "| objective | self_critical |" in text and "chose this checkpoint by cider" in text
+    assert "| cider | 50.00 |" in text and "| reward |" not in text and "| baseline |" not in text
 
 
 def test_only_what_was_loaded_can_be_saved(tmp_path: Path):

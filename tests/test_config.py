@@ -84,6 +84,15 @@ from captioner.data.shapes import SPLITS
             {"loss": LossOptions(objective="self_critical")},
             "self_critical needs start=, a checkpoint",
         ),
+        (
+            TrainOptions,
+            {
+                "start": "x",
+                "loss": LossOptions(objective="self_critical"),
+                "training": TrainingOptions(scheduled_sampling=0.1),
+            },
+            "own words alone: training.scheduled_sampling=0",
+        ),
         (LossOptions, {"penalty": -0.1}, "loss.penalty"),
         (LossOptions, {"label_smoothing": 1.5}, "loss.label_smoothing"),
         (TrainingOptions, {"epochs": 0}, "training.epochs"),
@@ -167,3 +176,10 @@ def test_a_run_that_starts_from_another_has_its_data_and_model_and_no_more():
     moved = moved.from_start(trained)
     assert (moved.data.root, moved.data.images, moved.data.kind) == ("new", "images", "coco")
     assert moved.encoder == EncoderOptions(image_size=64, fine_tune_from=0)
+
+
+def test_a_run_that_starts_from_another_has_its_views_or_its_own():
+    trained = TrainOptions(data=DataOptions("flickr8k", "root", views=4))
+    for given, views in ((None, 4), (1000, 1000), (1, 1)):
+        run = TrainOptions(start="x", data=DataOptions(views=given))
+        assert run.from_start(trained).data == DataOptions("flickr8k", "root", views=views)

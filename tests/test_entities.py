@@ -10,6 +10,7 @@ from captioner.build import build_collection
 from captioner.config import DataOptions, SplitOptions
 from captioner.data.readers import read_entities
 from captioner.data.records import Mention, Record
+from captioner.data.tar import TarMember
 from captioner.vocabulary import words
 
 SENTENCES = """\
@@ -84,6 +85,13 @@ def folder(tmp_path: Path) -> Path:
     write(tmp_path / "Annotations" / "1000092795.xml", ANNOTATION)
     write(tmp_path / "Sentences" / "1000092795.txt", SENTENCES)
     return tmp_path
+
+
+def test_an_image_in_a_shard_has_its_regions_too(folder: Path):
+    image = TarMember(folder / "val-00.tar", "some/1000092795.jpg", offset=512, size=9)
+    record = Record("val-00/some/1000092795", image, ["a"], "val")
+    assert read_entities(folder, [record]) == []
+    assert record.regions.shape == (200, 100)
 
 
 def test_the_last_word_of_a_phrase_names_its_boxes(folder: Path):

@@ -144,13 +144,22 @@ def test_a_folder_holds_all_there_is_and_is_not_overwritten(captioner: Captioner
         export(captioner, folder)
 
 
+def test_exporting_without_its_packages_names_them(captioner, tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ValueError, match=r"pip install 'captioner\[export\]'"):
+        export(captioner, tmp_path / "new")
+    assert not list(tmp_path.iterdir())
+
+
 def test_mistakes_are_named(captioner: Captioner, folder: Path, tmp_path: Path):
     captioner.options = SearchOptions(strategy="sample")
     with pytest.raises(ValueError, match="only greedy and beam can be exported"):
         export(captioner, tmp_path / "new")
     with pytest.raises(ValueError, match="holds no exported captioner"):
         ExportedCaptioner.load(tmp_path)
-    with pytest.raises(ValueError, match=r"search.min_length is 1, but the graph has 3"):
+    with pytest.raises(
+        ValueError, match=r"min_length is 1, but the graph has 3; say search.min_length=3"
+    ):
         ExportedCaptioner.load(folder, options=SearchOptions())
     with pytest.raises(ValueError, match="device is cuda"):
         ExportedCaptioner.load(folder, "cuda")

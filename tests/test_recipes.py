@@ -98,5 +98,6 @@ def test_what_is_given_goes_before_the_recipe():
 def test_fine_tuning_comes_on_top_and_shows_fresh_crops():
     plain, tuned = composed("experiment=flickr8k"), composed("experiment=[flickr8k,finetune]")
     assert not plain.encoder.tuned and tuned.encoder.name == plain.encoder.name
-    assert 0 < tuned.encoder.fine_tune_from < tuned.training.epochs
+    assert 0 < tuned.encoder.fine_tune_from == tuned.training.epochs - 5
+    assert tuned.encoder.fine_tune_from < plain.training.epochs < tuned.training.epochs
     assert tuned.data.views > 10 * tuned.training.epochs

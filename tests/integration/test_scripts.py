@@ -38,7 +38,7 @@ def test_train_writes_every_file_that_it_promises(trained: Trained):
     assert written >= {f"checkpoints/best/{name}" for name in checkpoint}
     assert written >= {f"checkpoints/last/{name}" for name in checkpoint}
     assert {name for name in written if name.startswith("attention/")} == {
-        f"attention/{name}" for name in pictures
+        f"attention/{name}" for name in (*pictures, "index.html")
     }
     assert not [name for name in written if "partial" in name or ".old" in name]
     assert not (trained.folder.parents[1] / "outputs").exists()
@@ -58,7 +58,8 @@ def test_the_log_has_a_line_per_validation_with_scores_and_speed(trained: Traine
 def test_train_says_what_it_trains_and_where_everything_is(trained: Trained):
     assert "24 training and 6 validation images" in trained.err
     assert "bleu-4" in trained.out and "runs/tiny/checkpoints/best" in trained.out
-    assert "runs/tiny/attention/shapes-val-00000.html" in trained.out
+    assert "runs/tiny/attention/shapes-val-00000.png" in trained.out
+    assert "runs/tiny/attention/index.html" in trained.out  # one page with all pictures
 
 
 def test_a_taken_name_is_refused_and_nothing_is_changed(trained: Trained, run: Run):

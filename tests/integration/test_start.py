@@ -35,6 +35,7 @@ def test_it_takes_over_data_and_model_and_goes_on_from_the_weights(
 ):
     done = start(run, trained, "name=scst", "training.learning_rate=1e-12")
     assert done.status == 0, done.err
+    assert "random weights" not in done.err
     folder = tmp_path / "runs" / "scst"
     before, after = (
         load_options(trained.folder / "config.yaml"),

@@ -60,7 +60,7 @@ def read_entities(folder: Path | str, records: Sequence[Record]) -> list[str]:
     )
     problems = []
     for record in records:
-        name = Path(record.image).stem
+        name = record.image.stem
         try:
             shape, boxes = _read_boxes(annotations / f"{name}.xml")
             found = _read_sentences(sentences / f"{name}.txt", boxes)
