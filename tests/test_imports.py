@@ -23,7 +23,16 @@ FLOORS = [
     ["search", "checkpoint", "logs", "visualize", "visualize.*"],
     ["build", "training", "scoring", "evaluation", "validation", "report"],
     ["captioner.captioner"],
-    ["pictures", "run", "demo", "comparison", "comparison_report", "cli"],
+    [
+        "pictures",
+        "run",
+        "demo",
+        "comparison",
+        "comparison_report",
+        "cli",
+        "benchmark",
+        "benchmark.*",
+    ],
 ]
 FLOOR = {
     name if name.split(".")[0] == "captioner" else f"captioner.{name}": height
