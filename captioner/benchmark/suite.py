@@ -41,6 +41,7 @@ class Row:
 
     name: str
     unit: str
+    contestant: str
     value: Spread | None = None
     ratio: Spread | None = None  # to the textbook's run of the same turn
     limit: float | None = None  # what the machine allows at most, in the unit
@@ -69,11 +70,10 @@ def benchmark(options: BenchmarkOptions) -> Report:
         for contest in track(_contests(options, paths, dtypes, device), "contests", 4):
             measured = alternate(contest.runs, options.repeats, device)
             rows += [_row(contest, name, measured, limits) for name in measured]
-    if "bfloat16" not in dtypes:
-        rows.append(Row("training step: bfloat16", "captions/s"))
+            rows += [Row(contest.name, contest.unit, name) for name in contest.missing]
     rows.append(_growth_of_memory(sizes))
     if device.type != "cuda":
-        rows.append(Row("all this on a GPU", ""))
+        rows.append(Row("all this on a GPU", "", ""))
     growth = grow(options, device) if options.growth else []
     return Report(_machine(device), limits, sizes, rows, growth)
 
@@ -110,18 +110,17 @@ def _pictures(images: str | None, count: int) -> Iterator[list[Path]]:
 
 def _row(contest: Contest, name: str, measured: dict[str, Measured], limits: Limits) -> Row:
     """Rates of one contestant, and how many times the textbook's they are, turn by turn."""
-    base, one = next(iter(measured.values())), measured[name]
-    ours = not name.startswith(TEXTBOOK)
-    dtype = name if ours else "float32"
+    base, one, ours = measured[TEXTBOOK], measured[name], name != TEXTBOOK
     turns = zip(base.seconds, one.seconds, strict=True)
     return Row(
-        f"{contest.name}: {name}",
+        contest.name,
         contest.unit,
+        name,
         Spread.of([contest.count / seconds for seconds in one.seconds]),
         Spread.of([before / after for before, after in turns]) if ours else None,
-        contest.count / limits.seconds(contest.work, dtype),
+        contest.count / limits.seconds(contest.work, name if ours else "float32"),
         one.memory,
-        contest.agreement if ours and dtype == "float32" else "",
+        contest.agree(one.result, base.result) if name == "float32" else "",
     )
 
 
@@ -139,7 +138,7 @@ def _growth_of_memory(sizes: SizeOptions) -> Row:
         for images in sizes.cached
     ]
     few, many = sizes.cached
-    row = Row(f"memory for {many:,} cached images beyond that for {few:,}", "MB")
+    row = Row(f"memory for {many:,} images beyond {few:,}", "MB", "float32")
     if None not in needed:
         row.value = Spread.of([(needed[1] - needed[0]) / 1e6])
     return row

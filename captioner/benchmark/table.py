@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -28,31 +29,32 @@ def print_report(report: Report) -> None:
         "Medians, with quartiles in brackets.",
         expand=False,
     )
-    table.add_column("measured", overflow="fold")
-    for heading in ("rate", "× textbook", "limit", "of limit", "MB"):
-        table.add_column(heading, justify="right")
-    for row in report.rows:
-        table.add_row(*_cells(row))
-    Console().print(table)
+    for heading in ("measured", "by", "rate", "× textbook", "limit", "of it", "MB"):
+        table.add_column(heading, justify="left" if heading in ("measured", "by") else "right")
+    for name, rows in groupby(report.rows, lambda row: f"{row.name}, {row.unit}".strip(", ")):
+        for number, row in enumerate(rows):
+            table.add_row("" if number else name, *_cells(row))
+        table.add_section()
+    console = Console()
+    console.print(table)
     for row in report.rows:
         if row.note:
-            Console().print(f"{row.name.partition(':')[0]}: {row.note}", soft_wrap=True)
+            console.print(f"{row.name}: {row.note}", soft_wrap=True)
 
 
 def _cells(row: Row) -> list[str]:
     if row.value is None:
-        return [row.name, NOT_MEASURED, "", "", "", ""]
-    limit = share = ""
-    if row.limit is not None:
-        limit, share = f"{row.limit:.0f}", f"{100 * row.value.median / row.limit:.1f}%"
-    return [
-        row.name,
-        f"{_spread(row.value)} {row.unit}",
-        "" if row.ratio is None else _spread(row.ratio),
-        limit,
-        share,
-        "" if row.memory is None else f"{row.memory / 1e6:.0f}",
-    ]
+        return [row.contestant, NOT_MEASURED]
+    ratio = "" if row.ratio is None else _spread(row.ratio)
+    cells = [row.contestant, _spread(row.value), ratio]
+    if row.limit is None:
+        return cells
+    share = f"{100 * row.value.median / row.limit:.0f}%"
+    return [*cells, _digits(row.limit), share, _megabytes(row.memory)]
+
+
+def _megabytes(count: float | None) -> str:
+    return "" if count is None else f"{count / 1e6:.0f}"
 
 
 def _spread(spread: Spread) -> str:

@@ -137,8 +137,8 @@ def as_textbook(decoder: Decoder, dropout: float = 0.0) -> TextbookDecoder:
     weights["lstm.weight_ih"] = torch.cat([_as_lstm(of_word), of_context], dim=1)
     weights["lstm.weight_hh"] = of_hidden
     weights["lstm.bias_ih"], weights["lstm.bias_hh"] = _as_lstm(bias), torch.zeros_like(bias)
-    textbook.load_state_dict(weights)
-    return textbook.to(bias.device)
+    textbook.to(bias).load_state_dict(weights)
+    return textbook
 
 
 def _as_lstm(rows: Tensor) -> Tensor:

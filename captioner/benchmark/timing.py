@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,7 +80,7 @@ def added_memory(device: torch.device) -> Iterator[Callable[[], float | None]]:
         before = torch.cuda.memory_allocated(device)
         yield lambda: float(torch.cuda.max_memory_allocated(device) - before)
         return
-    gc.collect()
+    _give_back()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts anew
     except OSError:
@@ -87,6 +88,13 @@ def added_memory(device: torch.device) -> Iterator[Callable[[], float | None]]:
         return
     before = peak_resident()
     yield lambda: peak_resident() - before
+
+
+def _give_back() -> None:
+    """Has glibc return to the system what is free, or memory used anew would not be seen."""
+    gc.collect()
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_resident() -> float | None:
