@@ -357,6 +357,7 @@ class SizeOptions:
         for name, value in vars(self).items():
             for each in value if isinstance(value, list) else [value]:
                 _at_least(f"sizes.{name}", each, 1)
+        _at_least("sizes.vocabulary", self.vocabulary, 5)  # of which four are no words
         if len(self.cached) != 2:
             raise ValueError(f"sizes.cached is {self.cached}; it must be two numbers of images")
 
@@ -371,6 +372,11 @@ class GrowthOptions:
     batch: list[int] = field(default_factory=lambda: [1, 4, 16, 64])
     width: list[int] = field(default_factory=lambda: [1, 3, 5, 10])
     images: list[int] = field(default_factory=lambda: [100, 300, 1_000])
+
+    def __post_init__(self) -> None:
+        for name, values in vars(self).items():
+            for each in values:
+                _at_least(f"grow.{name}", each, 1)
 
 
 @dataclass
