@@ -439,3 +439,65 @@ class VisualizeOptions:
     def __post_init__(self) -> None:
         _given("checkpoint", self.checkpoint, "a checkpoint's folder, e.g. runs/x/checkpoints/best")
         _one_of("view", self.view, ("attention", "gates", "walk"))
+
+
+@dataclass
+class SizeOptions:
+    """What is timed: the paper's decoder at these sizes, with captions as long as Flickr8k's."""
+
+    captions: int = 64  # of an update
+    per_image: int = 5  # captions of an image
+    locations: int = 49  # L, of features that are given
+    annotation: int = 1280  # D, likewise
+    hidden: int = 512
+    embedding: int = 512
+    attention: int = 512
+    vocabulary: int = 2541
+    images: int = 100  # pictures that are captioned
+    batch: int = 32  # pictures together
+    width: int = 5
+    max_length: int = 12  # words written; untrained weights, which are timed, do not end before
+    cached: list[int] = field(default_factory=lambda: [6_000, 123_000])  # images of a data set
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            for each in value if isinstance(value, list) else [value]:
+                _at_least(f"sizes.{name}", each, 1)
+        _at_least("sizes.vocabulary", self.vocabulary, 5)  # of which four are no words
+        if len(self.cached) != 2:
+            raise ValueError(f"sizes.cached is {self.cached}; it must be two numbers of images")
+
+
+@dataclass
+class GrowthOptions:
+    """The sizes that growth=true times one by one, the others staying as they are."""
+
+    vocabulary: list[int] = field(default_factory=lambda: [2_500, 5_000, 10_000, 25_000, 50_000])
+    locations: list[int] = field(default_factory=lambda: [49, 100, 144, 196])
+    captions: list[int] = field(default_factory=lambda: [16, 32, 64, 128, 256])
+    batch: list[int] = field(default_factory=lambda: [1, 4, 16, 64])
+    width: list[int] = field(default_factory=lambda: [1, 3, 5, 10])
+    images: list[int] = field(default_factory=lambda: [100, 300, 1_000])
+
+    def __post_init__(self) -> None:
+        for name, values in vars(self).items():
+            for each in values:
+                _at_least(f"grow.{name}", each, 1)
+
+
+@dataclass
+class BenchmarkOptions:
+    """scripts/benchmark.py."""
+
+    out: str = "outputs/benchmark"  # folder for benchmark.json, and growth's plots
+    images: str | None = None  # a file, a folder or a glob; null: generated scenes
+    repeats: int = 9  # timed runs of each contestant, after one that is not
+    growth: bool = False  # also how time and memory grow with each size, and a plot for each
+    device: str | None = None
+    debug: bool = False
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    sizes: SizeOptions = field(default_factory=SizeOptions)
+    grow: GrowthOptions = field(default_factory=GrowthOptions)
+
+    def __post_init__(self) -> None:
+        _at_least("repeats", self.repeats, 1)

@@ -9,15 +9,18 @@ from omegaconf import OmegaConf
 
 from captioner.checkpoint import load_options, save_options
 from captioner.config import (
+    BenchmarkOptions,
     CaptionOptions,
     CompareOptions,
     DataOptions,
     DecoderOptions,
     EncoderOptions,
     EvaluateOptions,
+    GrowthOptions,
     LossOptions,
     MetricOptions,
     SearchOptions,
+    SizeOptions,
     SplitOptions,
     TrainingOptions,
     TrainOptions,
@@ -115,6 +118,12 @@ from captioner.data.shapes import SPLITS
         (SearchOptions, {"temperature": float("nan")}, "search.temperature"),
         (SearchOptions, {"top_p": 1.1}, "search.top_p"),
         (SearchOptions, {"block_ngrams": -1}, "search.block_ngrams"),
+        (SizeOptions, {"width": 0}, "sizes.width is 0; it must be at least 1"),
+        (SizeOptions, {"cached": [5, 0]}, "sizes.cached is 0"),
+        (SizeOptions, {"cached": [5]}, "sizes.cached is .5.; it must be two numbers"),
+        (SizeOptions, {"vocabulary": 4}, "sizes.vocabulary is 4; it must be at least 5"),
+        (GrowthOptions, {"width": [1, 0]}, "grow.width is 0; it must be at least 1"),
+        (BenchmarkOptions, {"repeats": 0}, "repeats is 0; it must be at least 1"),
         (EvaluateOptions, {}, "checkpoint= is missing"),
         (VisualizeOptions, {}, "checkpoint= is missing"),
         (CaptionOptions, {"images": "x"}, "checkpoint= is missing"),
@@ -129,7 +138,15 @@ def test_a_value_that_cannot_be_is_named(options: type, given: dict, message: st
 
 
 @pytest.mark.parametrize(
-    "options", [TrainOptions, EvaluateOptions, CompareOptions, CaptionOptions, VisualizeOptions]
+    "options",
+    [
+        TrainOptions,
+        EvaluateOptions,
+        CompareOptions,
+        CaptionOptions,
+        VisualizeOptions,
+        BenchmarkOptions,
+    ],
 )
 def test_hydra_takes_every_option(options: type):
     structured = OmegaConf.structured(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -15,6 +16,7 @@ import torch
 from tiny import SIDE, scenes, write_picture
 from torch.utils.data import DataLoader
 
+from captioner.benchmark.timing import added_memory, peak_resident
 from captioner.data import features
 from captioner.data.augmentation import view_of
 from captioner.data.features import FeatureCache, cache_features, cache_key
@@ -313,3 +315,16 @@ def test_a_row_is_a_copy_that_may_be_written_to(records, root, watched):
     row = cached(records[0])
     row.zero_()
     assert cached(records[0]).any()
+
+
+@pytest.mark.skipif(peak_resident() is None, reason="only Linux tells")
+def test_what_was_read_does_not_stay_in_memory(tmp_path):
+    """A sparse file of 63 MB, read through to the last row."""
+    names, shape = [f"{n}.jpg" for n in range(500)], (500, 49, 1280)
+    np.lib.format.open_memmap(tmp_path / "features.npy", "w+", np.float16, shape)
+    (tmp_path / "index.json").write_text(json.dumps({"shape": shape, "images": names}))
+    cached = FeatureCache(tmp_path)
+    with added_memory(torch.device("cpu")) as added:
+        for name in names:
+            assert cached(Record(name, Path(name), [], "train")).shape == shape[1:]
+    assert added() < 20e6

@@ -29,7 +29,10 @@ FLOORS = [
         *("scoring", "attention_scores", "evaluation", "report"),
     ],
     ["captioner.captioner", "exported"],
-    ["export", "pictures", "run", "demo", "comparison", "comparison_report", "cli", "sweep"],
+    [
+        *("export", "pictures", "run", "demo", "comparison", "comparison_report", "cli", "sweep"),
+        *("benchmark", "benchmark.*"),
+    ],
 ]
 FLOOR = {
     name if name.split(".")[0] == "captioner" else f"captioner.{name}": height

@@ -25,7 +25,8 @@ class FeatureCache:
     """Annotations of many images: `cache(record, view)` is an fp16 tensor (L, D).
 
     The file is mapped lazily, so that each loader worker maps its own, and only rows that are
-    asked for are read.
+    asked for are read. They are read past the mapping, whose pages, once looked at, would count as
+    the process's memory until it holds the whole file.
     """
 
     def __init__(self, folder: Path):
@@ -38,7 +39,10 @@ class FeatureCache:
         if self._array is None:
             self._array = np.load(self.folder / "features.npy", mmap_mode="r")
         row = view * len(self._rows) + self._rows[record.image_id]
-        return torch.from_numpy(np.array(self._array[row]))
+        mapped = self._array[row]
+        start = self._array.offset + row * mapped.nbytes
+        values = np.fromfile(mapped.filename, mapped.dtype, mapped.size, offset=start)
+        return torch.from_numpy(values.reshape(mapped.shape))
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_array": None}  # a worker maps the file itself
