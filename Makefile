@@ -1,5 +1,6 @@
-# make train, make test and make lint do all the set-up on a fresh clone: a virtual environment in
-# .venv and the packages of pyproject.toml at the versions of constraints.txt, several GB, once.
+# make train, make test, make lint and make docs do all the set-up on a fresh clone: a virtual
+# environment in .venv and the packages of pyproject.toml at the versions of constraints.txt,
+# several GB, once.
 #
 #   make train ARGS="data=flickr8k data.root=DIR"     Hydra's overrides are passed through
 #   make test PYTHON=python3.12                       the Python that .venv is made with
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint
+.PHONY: help train test lint docs
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -26,6 +27,9 @@ test: $(INSTALLED)  ## run all tests, failing when they cover less than 85% of c
 lint: $(INSTALLED)  ## check style and formatting, changing nothing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+docs: $(INSTALLED)  ## build the pages of docs/ into site/, to open site/index.html
+	@$(BIN)/mkdocs build --strict
 
 # The stamp is written last, so that an install that was cut short starts again, and is older than
 # pyproject.toml or constraints.txt after either changed. torch and torchvision come from one call

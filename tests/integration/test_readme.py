@@ -1,23 +1,22 @@
-"""The README's commands are options that exist, and its paths are files that are there."""
+"""In README and docs/, commands are options that exist, and paths are files that are there."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from running import ROOT, Ran
 
 from captioner.cli import option_names
-from captioner.config import TrainOptions
+from captioner.config import EvaluateOptions, TrainOptions
 
-README = ROOT / "README.md"
-FENCE = re.compile(r"^```(?:bash|sh|shell|console)\n(.*?)^```", re.M | re.S)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(?:bash|sh|shell)\n(.*?)^```", re.M | re.S)
 OUR_FOLDERS = "captioner|conf|docs|notebooks|results|scripts|tests"
 SHELL = {"|", ">", ">>", "<", "&&", ";", "2>", "&"}
-
-needs_readme = pytest.mark.skipif(not README.exists(), reason="there is no README.md yet")
 
 
 def commands(text: str) -> list[list[str]]:
@@ -42,31 +41,37 @@ def script_calls(text: str) -> list[tuple[str, list[str]]]:
     return calls
 
 
+def links(text: str) -> set[str]:
+    """Relative links, which begin where the page lies."""
+    found = re.findall(r"\]\(([^)#\s]+)[^)]*\)|(?:src|href)=\"([^\"#]+)\"", text)
+    return {link for pair in found for link in pair if link and "://" not in link}
+
+
 def paths(text: str) -> set[str]:
-    """Relative links, and what is written like a path into one of our folders."""
-    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)|(?:src|href)=\"([^\"#]+)\"", text)
-    found = {link for pair in links for link in pair if link and "://" not in link}
-    named = re.findall(rf"(?<![\w./-])(?:{OUR_FOLDERS})/[\w./-]*\w", text)
-    return found | set(named)
+    """What is written like a path into one of our folders."""
+    return set(re.findall(rf"(?<![\w./-])(?:{OUR_FOLDERS})/[\w./-]*\w", text))
 
 
 def options_named(text: str) -> set[str]:
     """What is written like an option, with its section: `decoder.beta=none`."""
-    return set(re.findall(r"(?<![\w./])((?:data|encoder|decoder|loss|training|search)\.\w+)", text))
+    text = re.sub(r"^```(?:python|console)\n.*?^```", "", text, flags=re.M | re.S)
+    sections = "data|encoder|decoder|loss|training|search|metrics"
+    return set(re.findall(rf"(?<![\w./])((?:{sections})\.(?!md\b|json\b|onnx\b)\w+)", text))
 
 
-TEXT = README.read_text(encoding="utf-8") if README.exists() else ""
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+TEXT = "\n".join(TEXTS.values())
+CALLS = sorted({(name, *given) for name, given in script_calls(TEXT)})
 
 
-@needs_readme
 def test_there_is_something_to_check():
-    assert {name for name, _ in script_calls(TEXT)} >= {"train", "evaluate", "caption", "visualize"}
-    assert paths(TEXT)
+    assert {name for name, *_ in CALLS} >= {"train", "evaluate", "caption", "visualize"}
+    assert all(links(text) or paths(text) for page, text in TEXTS.items() if page.parent == ROOT)
 
 
-@needs_readme
-@pytest.mark.parametrize(("script", "arguments"), script_calls(TEXT), ids=repr)
-def test_a_command_composes(run: Callable[..., Ran], script: str, arguments: list[str]):
+@pytest.mark.parametrize("call", CALLS, ids=" ".join)
+def test_a_command_composes(run: Callable[..., Ran], call: tuple[str, ...]):
+    script, *arguments = call
     assert (ROOT / "scripts" / f"{script}.py").is_file()
     if "--help" in arguments:
         assert run(script, *arguments).status == 0
@@ -77,16 +82,22 @@ def test_a_command_composes(run: Callable[..., Ran], script: str, arguments: lis
     assert done.status == 0, f"{script} {arguments}: {done.err}"
 
 
-@needs_readme
-@pytest.mark.parametrize("path", sorted(paths(TEXT)))
-def test_a_path_that_is_named_is_there(path: str):
-    assert (ROOT / path).exists()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_all_that_a_page_points_at_is_there(page: Path):
+    missing = [link for link in links(TEXTS[page]) if not (page.parent / link).exists()]
+    missing += [path for path in paths(TEXTS[page]) if not (ROOT / path).exists()]
+    assert missing == []
 
 
-@needs_readme
 def test_every_option_that_is_named_exists():
-    known = set(option_names(TrainOptions))
+    known = {name for schema in (TrainOptions, EvaluateOptions) for name in option_names(schema)}
     assert options_named(TEXT) and options_named(TEXT) <= known
+
+
+def test_make_s_targets_exist():
+    targets = re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text(), re.M)
+    named = {words[1] for words in commands(TEXT) if words[0] == "make"}
+    assert named and named <= set(targets)
 
 
 def test_the_checks_themselves_find_what_is_wrong():
@@ -110,4 +121,5 @@ python scripts/other.py
         ("train", ["training.epochs=2", "name=y"]),
     ]
     assert options_named(text) == {"data.root", "decoder.beta", "training.epochs"}
+    assert links(text) == {"docs/no.md"}
     assert paths(text) == {"docs/no.md", "scripts/no.py", "scripts/train.py", "scripts/other.py"}

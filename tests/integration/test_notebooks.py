@@ -1,0 +1,93 @@
+"""The notebooks run from top to bottom, and are committed without what they print."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
+from running import ROOT, Trained
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def read(path: Path) -> NotebookNode:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def execute(name: str, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> NotebookNode:
+    """Runs a notebook where it lies, with other values for what its `parameters` cell sets."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook = read(ROOT / "notebooks" / name)
+    place = next(i for i, cell in enumerate(notebook.cells) if "parameters" in tags(cell))
+    for parameter in parameters:
+        assert re.search(rf"\b{parameter}\b.* = ", notebook.cells[place].source)
+    values = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+    notebook.cells.insert(place + 1, new_code_cell(values))
+    NotebookClient(
+        notebook, timeout=600, resources={"metadata": {"path": ROOT / "notebooks"}}
+    ).execute()
+    return notebook
+
+
+def tags(cell: NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def printed(notebook: NotebookNode) -> str:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "".join(output.text for output in outputs if output.output_type == "stream")
+
+
+def pictures(notebook: NotebookNode) -> int:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_there_are_three():
+    assert len(NOTEBOOKS) == 3
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_it_is_committed_without_outputs(path: Path):
+    for cell in read(path).cells:
+        assert cell.cell_type == "markdown" or (cell.outputs, cell.execution_count) == ([], None)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_it_defines_nothing_reusable(path: Path):
+    code = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "code")
+    assert not re.search(r"^\s*(def|class) ", code, re.M)
+    assert "from captioner" in code
+
+
+def test_gates(trained: Trained, monkeypatch: pytest.MonkeyPatch):
+    done = execute("01_lstm_gates.ipynb", monkeypatch, checkpoint=str(trained.checkpoint))
+    assert "c_t = f c_{t-1} + i g" in printed(done) and "forget bias +20" in printed(done)
+    assert pictures(done) == 6
+
+
+def test_attention(trained: Trained, monkeypatch: pytest.MonkeyPatch):
+    done = execute("02_attention.ipynb", monkeypatch, checkpoint=str(trained.checkpoint))
+    written = dict(re.findall(r"^(as it is|shuffled|unplaced): (.*)$", printed(done), re.M))
+    assert len(written) == 3 and written["as it is"] == written["shuffled"]
+    assert pictures(done) == 2
+
+
+def test_training_on_pictures_of_one_s_own(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder, checkpoint = str(tmp_path / "own"), str(trained.checkpoint)
+    values = {"checkpoint": checkpoint, "folder": folder, "pictures": 40, "epochs": 2}
+    done = execute("03_train_your_own.ipynb", monkeypatch, **values)
+    assert "nowhere.png" in printed(done) and "4 cells under 2 columns" in printed(done)
+    assert "of 24 captions are wholly true" in printed(done)
+    assert len(list(Path(folder, "attention").iterdir())) == 3
+    assert pictures(done) == 3
