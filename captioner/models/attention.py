@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from captioner.models.additive import tanh_scores
 from captioner.models.lstm import State
 from captioner.models.unrolled import StepLinear
 
@@ -82,6 +83,8 @@ class SoftAttention(nn.Module):
 
     def scores(self, query: Tensor, keys: Tensor) -> Tensor:
         """e_t, (N, K, L), of queries W_h h_{t-1} + b, (N, K, A), to keys (N, 1 or K, L, A)."""
+        if self.nonlinearity is torch.tanh:
+            return at_least_float32(tanh_scores(query, keys, self.score.weight[0]))
         scores = self.score(self.nonlinearity(keys + query[:, :, None])).squeeze(-1)
         return at_least_float32(scores)
 
