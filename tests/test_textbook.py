@@ -13,8 +13,8 @@ from captioner.benchmark.contests import (
 )
 from captioner.benchmark.textbook import as_textbook
 from captioner.config import SizeOptions
+from captioner.objectives import batch_loss
 from captioner.search import search
-from captioner.training import batch_loss
 from captioner.vocabulary import PAD, START
 
 SIZES = SizeOptions(

@@ -17,12 +17,12 @@ from captioner.benchmark.timing import DTYPES, Work
 from captioner.captioner import Captioner
 from captioner.config import SearchOptions, SizeOptions
 from captioner.data.images import Transform, open_image
-from captioner.data.loader import Batch, collate
+from captioner.data.loader import Batch, Item, collate
 from captioner.models.decoder import Decoder, Unrolled
 from captioner.models.encoder import Encoder
 from captioner.models.model import CaptioningModel
+from captioner.objectives import batch_loss
 from captioner.search import search
-from captioner.training import batch_loss
 from captioner.vocabulary import END, PAD, SPECIALS, Vocabulary
 
 DROPOUT, CLIP, RATE = 0.5, 5.0, 1e-4
@@ -72,7 +72,7 @@ def training_batch(sizes: SizeOptions) -> Batch:
         for first in range(0, len(captions), sizes.per_image)
     ]
     features = torch.rand(len(together), sizes.locations, sizes.annotation).half()
-    return collate(list(zip(features, together, strict=True)))
+    return collate([Item(*pair, n) for n, pair in enumerate(zip(features, together, strict=True))])
 
 
 def one_image_per_caption(batch: Batch) -> tuple[Tensor, Tensor]:
