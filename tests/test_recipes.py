@@ -101,3 +101,12 @@ def test_fine_tuning_comes_on_top_and_shows_fresh_crops():
     assert 0 < tuned.encoder.fine_tune_from == tuned.training.epochs - 5
     assert tuned.encoder.fine_tune_from < plain.training.epochs < tuned.training.epochs
     assert tuned.data.views > 10 * tuned.training.epochs
+
+
+def test_a_checkpoint_is_fine_tuned_in_fresh_crops_of_its_own_data():
+    trained = composed("experiment=flickr8k", "data.min_count=7", "decoder.hidden=99")
+    anew = ("encoder.fine_tune_from=0", "training.epochs=5", "start=CHECKPOINT")
+    options = composed("experiment=[flickr8k,finetune]", *anew).from_start(trained)
+    assert (options.data.min_count, options.decoder.hidden, options.training.epochs) == (7, 99, 5)
+    assert trained.data.views < 10 and options.data.views == 1000
+    assert options.encoder.tuned and options.encoder.weights == trained.encoder.weights
