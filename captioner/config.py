@@ -230,7 +230,7 @@ class SearchOptions:
     width: int = 5  # beams kept, or samples drawn, per image
     max_length: int = 30  # words
     min_length: int = 1  # words
-    length_penalty: float = 0.7  # beams are ranked by log-probability / length ** this
+    length_penalty: float = 0.5  # beams are ranked by log-probability / length ** this
     block_ngrams: int = 0  # no n-gram of this size twice in a caption; 0: no such rule
     temperature: float = 1.0  # sampling: below 1 is bolder
     top_k: int = 0  # sampling: among the k likeliest words; 0: all

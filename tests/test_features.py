@@ -307,7 +307,7 @@ def test_loader_workers_read_what_the_main_process_reads(records, root, watched,
     source = ImageSource(TRANSFORM, cached)
     images = CaptionedImages(records, Vocabulary(["a", "dot"]), source)
     loader = DataLoader(images, batch_size=None, num_workers=1)
-    assert torch.equal(torch.stack([image for image, _ in loader]), whole)
+    assert torch.equal(torch.stack([item.image for item in loader]), whole)
 
 
 def test_a_row_is_a_copy_that_may_be_written_to(records, root, watched):

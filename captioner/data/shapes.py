@@ -28,7 +28,7 @@ SEEN = tuple(
     (colour, kind) for colour in COLOURS for kind in KINDS if (colour, kind) not in HELD_OUT
 )
 
-RADII = {"small": (0.135, 0.145), "large": (0.195, 0.205)}
+RADII = {"small": (0.11, 0.12), "large": (0.182, 0.194)}
 MARGIN = 0.02
 """Least distance of an object from the image's edge."""
 GAP = 0.05
