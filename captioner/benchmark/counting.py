@@ -25,15 +25,14 @@ class DecoderShape:
     vocabulary: int
 
     @property
+    def _letters(self) -> tuple[int, int, int, int, int]:
+        """D, H, E, A and V."""
+        return self.annotation, self.hidden, self.embedding, self.attention, self.vocabulary
+
+    @property
     def parameters(self) -> int:
         """Weights of its matrices; biases are too few to count."""
-        D, H, E, A, V = (
-            self.annotation,
-            self.hidden,
-            self.embedding,
-            self.attention,
-            self.vocabulary,
-        )
+        D, H, E, A, V = self._letters
         attention, init, cell = D * A + H * A + A + H, 2 * D * H, 4 * H * (E + H + D)
         return V * E + attention + init + cell + H * E + D * E + E * V
 
@@ -48,13 +47,7 @@ class DecoderShape:
 
     def step(self, words: int) -> float:
         """Multiplications of all other products, each word's."""
-        D, H, E, A, V = (
-            self.annotation,
-            self.hidden,
-            self.embedding,
-            self.attention,
-            self.vocabulary,
-        )
+        D, H, E, A, V = self._letters
         look = H * A + self.locations * A + H  # W_h h, v · f(…), β
         return words * (look + 4 * H * (E + H + D) + H * E + D * E + E * V)
 
