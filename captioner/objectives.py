@@ -18,8 +18,8 @@ from captioner.losses import (
     reinforce,
 )
 from captioner.metrics.cider import CiderD
-from captioner.models.decoder import in_order
 from captioner.models.model import CaptioningModel
+from captioner.models.ragged import in_order
 from captioner.rules import Rules, count_words
 from captioner.search import SamplePick, pick_likeliest, take, write
 from captioner.vocabulary import END, PAD, SPECIALS, START, Vocabulary, words

@@ -171,8 +171,12 @@ class Trainer:
             last = i == len(lessons) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                 loss = self.objective.loss(self.wrapped, lesson, at.baseline)
-                total = loss.cross_entropy + weights.penalty * loss.penalty
-                total = total + weights.reinforce * loss.reinforce - weights.entropy * loss.entropy
+                others = (
+                    (weights.penalty, loss.penalty),
+                    (weights.reinforce, loss.reinforce),
+                    (-weights.entropy, loss.entropy),
+                )
+                total = loss.cross_entropy + sum(w * term for w, term in others if w)
                 self.accelerator.backward(total * scale)
                 losses += torch.stack(loss[:2]).detach()
         sums = self._sum(dict(zip(("loss", "penalty"), losses.tolist(), strict=True))) | sums

@@ -12,8 +12,9 @@ from helpers import KINDS, paper_weights
 from torch import Tensor
 
 from captioner.losses import caption_loss, reinforce
-from captioner.models.decoder import Decoder, Unrolled, in_order
+from captioner.models.decoder import Decoder, Unrolled
 from captioner.models.lstm import State
+from captioner.models.ragged import in_order
 from captioner.vocabulary import PAD, START
 
 L, D, H, E, V = 9, 6, 8, 7, 13  # as in conftest.SIZES

@@ -12,9 +12,10 @@ from torch.distributions import Categorical
 
 from captioner.losses import caption_loss, reinforce
 from captioner.models.attention import Look, SoftAttention
-from captioner.models.decoder import Decoder, in_order
+from captioner.models.decoder import Decoder
 from captioner.models.hard import HardAttention
 from captioner.models.lstm import State
+from captioner.models.ragged import in_order
 
 N, K, L, D, H, A = 4, 3, 9, 6, 8, 5
 ESTIMATORS = ("reinforce", "gumbel", "straight_through")

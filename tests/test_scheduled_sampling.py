@@ -11,7 +11,8 @@ from helpers import KINDS
 from torch import Tensor
 from torch.distributions import Categorical
 
-from captioner.models.decoder import Decoder, in_order
+from captioner.models.decoder import Decoder
+from captioner.models.ragged import in_order
 
 N, K, T, V = 3, 4, 6, 13
 DECODERS = {"soft": {}, **{name: KINDS[name] for name in ("multihead", "adaptive", "gru")}}

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
-from torch.nn import functional as F
 
 from captioner.models.attention import Draw, Look, Memory, at_least_float32
 from captioner.models.cells import CELLS
 from captioner.models.kinds import build_attention
 from captioner.models.lstm import State
-from captioner.models.unrolled import unrolled
+from captioner.models.ragged import Places, attended, in_order, places_of
+from captioner.models.unrolled import StepLinear, unrolled
 
 
 class Trace(NamedTuple):
@@ -77,7 +77,7 @@ class ContextGate(nn.Module):
 
     def __init__(self, hidden: int, size: int):
         super().__init__()
-        self.gate = nn.Linear(hidden, size) if size else None
+        self.gate = StepLinear(hidden, size) if size else None
 
     def forward(self, hidden: Tensor) -> Tensor:
         if self.gate is None:
@@ -244,29 +244,29 @@ class Decoder(nn.Module):
         """
         memory = self.remember(annotations)
         embedded = self.dropout(self.embedding(in_order(tokens, mask)))
-        counts = mask.sum((0, 1)).tolist()  # the real words of each step
+        steps = places_of(mask)
+        counts = [places.count for places in steps]
         words = list(embedded.split(counts))
         drives = list(self.cell.embed(self.scale * embedded).split(counts))
         feedback = self.training and self.feedback > 0
         state = State(*(part.flatten(0, 1) for part in self.start(memory, tokens.shape[1])))
-        before = torch.ones_like(mask[..., 0])  # which captions the state has rows of
-        hiddens, contexts, draws, attended = [], [], [], 0
+        before = Places(torch.ones_like(mask[..., 0]), mask[..., 0].numel())
+        hiddens, contexts, alphas, draws = [], [], [], []
         with unrolled(self):
-            for t, alive in enumerate(mask.any(0).sum(0).tolist()):
-                real = mask[:, :alive, t]
-                state = State(*(part[mask[:, : before.shape[1], t][before]] for part in state))
-                shared = State(*(spread(part, real) for part in state))
-                look, _ = self._look(spread(words[t], real), shared, memory)
-                contexts.append(look.context[real])
+            for t, places in enumerate(steps):
+                if places.count < before.count:
+                    state = State(*(part[places.among(before)] for part in state))
+                before = places
+                shared = State(*map(places.spread, state))
+                look, _ = self._look(places.spread(words[t]), shared, memory)
+                contexts.append(places.pick(look.context))
+                alphas.append(places.pick(look.alpha))
+                if look.draw is not None:
+                    draws.append(list(map(places.pick, look.draw)))
                 state, _ = self.cell(drives[t], contexts[-1], state)
                 hiddens.append(state.hidden)
-                before = real
-                if look.draw is not None:
-                    draws.append([part[real] for part in look.draw])
-                alpha = look.alpha * real[..., None]
-                attended = attended + F.pad(alpha, (0, 0, 0, tokens.shape[1] - alive))
                 if feedback and t + 1 < len(words):
-                    lasting = mask[:, :alive, t + 1][real]
+                    lasting = steps[t + 1].among(places)
                     rows = (part[lasting] for part in (words[t], state.hidden, contexts[-1]))
                     own = self._fed_back(tokens[..., t + 1][mask[..., t + 1]], *rows)
                     words[t + 1] = self.dropout(self.embedding(own))
@@ -274,14 +274,4 @@ class Decoder(nn.Module):
         embedded = torch.cat(words) if feedback else embedded
         logits = self.output(embedded, torch.cat(hiddens), torch.cat(contexts))
         draw = Draw(*map(torch.cat, zip(*draws, strict=True))) if draws else None
-        return Unrolled(logits, attended, draw)
-
-
-def spread(rows: Tensor, real: Tensor) -> Tensor:
-    """(M, …) → (N, K, …): the rows in turn where `real`, (N, K), is true, and zero elsewhere."""
-    return rows.new_zeros(*real.shape, *rows.shape[1:]).index_put((real,), rows)
-
-
-def in_order(values: Tensor, mask: Tensor) -> Tensor:
-    """The entries of (N, K, T, …) where mask is true, as the unroll meets them: step by step."""
-    return values.movedim(2, 0)[mask.movedim(2, 0)]
+        return Unrolled(logits, attended(torch.cat(alphas), mask), draw)
