@@ -22,7 +22,7 @@ train: $(INSTALLED)  ## train on the generated shapes data, or on what ARGS="key
 	@$(BIN)/python scripts/train.py $(ARGS)
 
 test: $(INSTALLED)  ## run all tests, failing when they cover less than 85% of captioner/
-	@$(BIN)/python -m pytest -n auto --dist loadfile --cov=captioner --cov-fail-under=85 $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --cov=captioner --cov-fail-under=85 $(ARGS)
 
 lint: $(INSTALLED)  ## check style and formatting, changing nothing
 	@$(BIN)/ruff check .

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator
 from tiny import SIDE, build_tiny, scenes
 
-from captioner.build import build_objective, build_optimizer
+from captioner.build import build_accelerator, build_objective, build_optimizer
 from captioner.checkpoint import TrainingState
-from captioner.config import LossOptions, TrainingOptions
+from captioner.config import LossOptions, TrainingOptions, TrainOptions
 from captioner.data.images import Transform
 from captioner.data.loader import CaptionedImages, EpochBatches, ImageSource, training_loader
 from captioner.logs import RunLog
@@ -70,7 +69,7 @@ class Bench:
             build_optimizer(self.model, 1e-3, self.options),
             batches,
             training_loader(images, batches),
-            Accelerator(cpu=True, mixed_precision="no"),
+            build_accelerator(TrainOptions(training=self.options, device="cpu")),
             self.options,
             loss,
             build_objective(loss, self.model, images.records, tiny.vocabulary, max_length=8),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from accelerate import Accelerator
 from tiny import SIDE, Tiny, build_tiny, scenes
 
 from captioner import validation
-from captioner.config import SearchOptions
+from captioner.build import build_accelerator
+from captioner.config import SearchOptions, TrainingOptions, TrainOptions
 from captioner.data.images import Transform
 from captioner.data.loader import CaptionedImages, ImageSource, collate
 from captioner.metrics import metric
@@ -25,7 +25,8 @@ def tiny() -> Tiny:
 
 def validation_of(tiny: Tiny) -> Validation:
     options = SearchOptions(width=2, max_length=6)
-    accelerator = Accelerator(cpu=True, mixed_precision="no")
+    training = TrainingOptions(precision="fp32")
+    accelerator = build_accelerator(TrainOptions(training=training, device="cpu"))
     tiny.model.eval()
     return Validation(tiny.model, scenes(), tiny.vocabulary, SOURCE, options, accelerator)
 

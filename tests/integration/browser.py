@@ -24,7 +24,7 @@ FLAGS = [
 
 
 class Browser:
-    """One page. Raises RuntimeError for what it refuses, TimeoutError for what does not come."""
+    """One page at a time. RuntimeError for what it refuses, TimeoutError for what does not come."""
 
     def __init__(self, profile: Path):
         to_browser, to_us = os.pipe(), os.pipe()
@@ -40,13 +40,21 @@ class Browser:
         for end in ends:
             os.close(end)
         self.orders, self.answers = open(to_browser[1], "wb"), open(to_us[0], "rb")  # noqa: SIM115, PTH123
-        self.numbers, self.session = itertools.count(1), None
+        self.numbers, self.page = itertools.count(1), None
+        self.open("about:blank")
+
+    def open(self, address: str) -> None:
+        """Goes on with a new page, of the browser's own size."""
+        self.session: str | None = None
         self.requests: list[str] = []  # addresses that the page asked for
-        target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
+        left, self.page = self.page, self.send("Target.createTarget", url="about:blank")["targetId"]
+        if left:
+            self.send("Target.closeTarget", targetId=left)
+        attached = self.send("Target.attachToTarget", targetId=self.page, flatten=True)
         self.session = attached["sessionId"]
         for domain in ("Page", "DOM", "Network"):
             self.send(f"{domain}.enable")
+        self.send("Page.navigate", url=address)
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         number = next(self.numbers)
@@ -57,7 +65,8 @@ class Browser:
         self.orders.flush()
         while True:
             message = json.loads(self._read())
-            if message.get("method") == "Network.requestWillBeSent":
+            asked = message.get("method") == "Network.requestWillBeSent"
+            if asked and message["sessionId"] == self.session:
                 self.requests.append(message["params"]["request"]["url"])
             if message.get("id") == number:
                 if "error" in message:
@@ -87,7 +96,7 @@ class Browser:
         while time.monotonic() < end:
             if self.run(f"(() => {{ try {{ return !!({script}) }} catch {{ }} }})()"):
                 return
-            time.sleep(0.2)
+            time.sleep(0.05)
         raise TimeoutError(f"not within {seconds} seconds: {script}")
 
     def upload(self, selector: str, path: Path) -> None:

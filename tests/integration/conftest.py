@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from browser import CHROMIUM, Browser
 from running import TINY, Ran, Trained, run_script
 
 
@@ -25,3 +26,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         done = run_script("train", *TINY, "name=tiny", "training.pictures=2")
     assert done.status == 0, done.err
     return Trained(folder / "runs" / "tiny", done.out, done.err)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Its `open` leaves behind what another test did."""
+    if not CHROMIUM:
+        pytest.skip("needs Chromium: apt install chromium")
+    browser = Browser(tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.close()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, Browser
+from browser import Browser
 from tiny import build_tiny, write_picture
 
 from captioner.captioner import Captioner
@@ -23,8 +23,6 @@ CHOSEN = f"{WORDS}.filter((e) => e.getAttribute('aria-current') === 'true')[0].t
 REMOVE = "document.querySelector('button[aria-label=\"Remove Image\"]')"
 TEXT = "document.body.innerText"
 WAIT = 120  # seconds, on a machine that is busy with other things
-
-needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt install chromium")
 
 
 @pytest.fixture(scope="module")
@@ -48,25 +46,17 @@ def address(captioner: Captioner) -> Iterator[str]:
     page.close()
 
 
-@pytest.fixture
-def browser(address: str, tmp_path: Path) -> Iterator[Browser]:
-    browser = Browser(tmp_path / "profile")
-    browser.send("Page.navigate", url=address)
-    yield browser
-    browser.close()
-
-
 def send(browser: Browser, path: Path) -> None:
     browser.wait("document.querySelector('input[type=file]')", WAIT)
     browser.upload("input[type=file]", path)
 
 
-@needs_chromium
 def test_upload_read_and_point_at_a_word(
     browser: Browser, address: str, captioner: Captioner, tmp_path: Path
 ):
     picture = write_picture(tmp_path / "a.png")
     expected = captioner(picture)
+    browser.open(address)
     send(browser, picture)
     browser.wait(f"{WORDS}.length > 2", WAIT)
     assert browser.run(f"{WORDS}.map((e) => e.textContent)") == expected.words
@@ -101,10 +91,10 @@ def test_upload_read_and_point_at_a_word(
     assert [each for each in browser.requests if not each.startswith(ours)] == []
 
 
-@needs_chromium
 def test_a_damaged_upload_is_told_and_the_next_one_works(
-    browser: Browser, captioner: Captioner, tmp_path: Path
+    browser: Browser, address: str, captioner: Captioner, tmp_path: Path
 ):
+    browser.open(address)
     damaged = tmp_path / "damaged.png"
     damaged.write_bytes(write_picture(tmp_path / "a.png").read_bytes()[:200])
     send(browser, damaged)
