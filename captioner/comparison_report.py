@@ -21,6 +21,8 @@ from captioner.visualize.dots import Dot, save_dots
 def side_by_side(options: CompareOptions) -> None:
     """Compares what the options name, prints the table, and writes it into `options.out`.
 
+    Where that is `-` it prints comparison.csv and nothing else.
+
     Raises ValueError as `find_entries`, `build_collection` and `compare` do.
     """
     data = options.data
@@ -33,8 +35,11 @@ def side_by_side(options: CompareOptions) -> None:
         options.metrics,
         collection.captions("train"),
     )
-    written = write_comparison(comparison, Path(options.out))
     report_skipped(comparison.skipped)
+    if options.out == "-":
+        print(_csv(comparison), end="")
+        return
+    written = write_comparison(comparison, Path(options.out))
     print_comparison(comparison)
     print("written:", *written)
 

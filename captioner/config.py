@@ -271,6 +271,7 @@ class TrainOptions:
     start: str | None = None  # a checkpoint to go on from: its data, encoder, decoder and weights
     device: str | None = None  # cpu, cuda, cuda:1, mps …; null: the best there is
     debug: bool = False  # show tracebacks
+    dry_run: bool = False  # tell what time and disk the run will take, and write nothing
     data: DataOptions = field(default_factory=DataOptions)
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
     decoder: DecoderOptions = field(default_factory=DecoderOptions)
@@ -344,7 +345,7 @@ class EvaluateOptions:
     """scripts/evaluate.py."""
 
     checkpoint: str = ""  # a checkpoint's folder, e.g. runs/shapes/checkpoints/best
-    out: str = "outputs/evaluation"  # folder for metrics.json and captions.json
+    out: str = "outputs/evaluation"  # folder; -: metrics.json alone, to standard output
     device: str | None = None
     debug: bool = False
     data: SplitOptions = field(default_factory=SplitOptions)
@@ -362,7 +363,7 @@ class CompareOptions:
     # Files of COCO results, or folders of evaluate.py or train.py; name=path gives one a name. The
     # others are compared with the first.
     captions: list[str] = field(default_factory=list)
-    out: str = "outputs/comparison"  # folder for comparison.md, .csv and .png
+    out: str = "outputs/comparison"  # folder; -: comparison.csv alone, to standard output
     debug: bool = False
     data: DataOptions = field(default_factory=DataOptions)  # whose references of data.split
     metrics: MetricOptions = field(default_factory=MetricOptions)
@@ -377,7 +378,7 @@ class CaptionOptions:
 
     checkpoint: str = ""
     images: str = ""  # a file, a folder or a glob
-    out: str = "-"  # a file of JSON lines; -: standard output
+    out: str = "-"  # a file of JSON lines; x.json: COCO results; -: lines to standard output
     batch: int = 32  # images decoded together
     device: str | None = None
     debug: bool = False
@@ -489,7 +490,7 @@ class GrowthOptions:
 class BenchmarkOptions:
     """scripts/benchmark.py."""
 
-    out: str = "outputs/benchmark"  # folder for benchmark.json, and growth's plots
+    out: str = "outputs/benchmark"  # folder; -: benchmark.json alone, to standard output
     images: str | None = None  # a file, a folder or a glob; null: generated scenes
     repeats: int = 9  # timed runs of each contestant, after one that is not
     growth: bool = False  # also how time and memory grow with each size, and a plot for each
@@ -501,3 +502,5 @@ class BenchmarkOptions:
 
     def __post_init__(self) -> None:
         _at_least("repeats", self.repeats, 1)
+        if self.growth and self.out == "-":
+            raise ValueError("growth=true draws plots, so out= must be a folder")

@@ -161,8 +161,8 @@ def draw_examples(folder: Path, count: int) -> list[str]:
     return [str(path) for path in paths]
 
 
-def serve(captioner: Captioner, options: DemoOptions, block: bool = True) -> gradio.Blocks:
-    """Shows the page on options.host and port, and unless told not to waits there.
+def serve(captioner: Captioner, options: DemoOptions) -> gradio.Blocks:
+    """Shows the page on options.host and port, as long as this process goes on.
 
     Raises ValueError for a port that is taken.
     """
@@ -176,7 +176,7 @@ def serve(captioner: Captioner, options: DemoOptions, block: bool = True) -> gra
             server_name=options.host,
             server_port=options.port,
             max_file_size=f"{options.megabytes}mb",
-            prevent_thread_lock=not block,
+            prevent_thread_lock=True,
             quiet=True,
             ssr_mode=False,
             share=False,

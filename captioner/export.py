@@ -7,6 +7,7 @@ The graphs are made of the code that captions here: `encoder.onnx` of the encode
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import warnings
@@ -82,7 +83,7 @@ def export(captioner: Captioner, folder: str | Path) -> Path:
         import onnxscript  # noqa: F401  (torch's exporter imports it, late)
     except ImportError as error:
         raise ValueError("exporting needs onnxscript: pip install 'captioner[export]'") from error
-    model = captioner.model.cpu()
+    model = copy.deepcopy(captioner.model).cpu()
     with whole_folder(folder) as new, torch.no_grad():
         _write_graphs(model, options, new)
         captioner.vocabulary.save(new / "vocabulary.json")

@@ -72,3 +72,9 @@ def _flush(file: Path) -> None:
     """Has the system put a file on the disk, so that a rename never outlives its content."""
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
+
+
+def free_space(path: str | Path) -> int:
+    """Bytes that are free on the disk where `path` is, or would be."""
+    path = Path(path).absolute()
+    return shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free

@@ -119,7 +119,7 @@ class Trainer:
         if at.updates == 0:
             self._save("last", {}, resumable=True)  # from here on the run can be resumed
         while at.epoch < self.options.epochs and not self._out_of_patience():
-            self._train_epoch(log)
+            self.train_epoch(log)
             at.epoch, at.update = at.epoch + 1, 0
             if at.epoch % self.options.validate_every == 0 or at.epoch == self.options.epochs:
                 self._validate(log)
@@ -130,7 +130,7 @@ class Trainer:
     def _out_of_patience(self) -> bool:
         return self.options.patience is not None and self.position.worse >= self.options.patience
 
-    def _train_epoch(self, log: RunLog) -> None:
+    def train_epoch(self, log: RunLog) -> None:
         at, every = self.position, self.options.save_every
         self.model.train()
         self.model.tuned = self.fine_tune_from is not None and at.epoch >= self.fine_tune_from
@@ -227,9 +227,9 @@ class Trainer:
                 f"{line['captions_per_second']:.0f} captions/s, {at.seconds:.0f} s so far",
                 soft_wrap=True,
             )
-        at.worse += 1
-        if line[score] > at.best:
-            at.best, at.worse = line[score], 0
+        at.worse = 0 if line[score] > at.best else at.worse + 1
+        if line[score] > at.best or line[score] == at.best == 0:  # as BLEU-4 may be for long
+            at.best = line[score]
             self._save("best", line, resumable=False)
 
     def _save(self, name: str, metrics: Metrics, resumable: bool) -> None:

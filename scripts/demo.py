@@ -9,9 +9,9 @@ def main(options: DemoOptions) -> None:
     from captioner.captioner import Captioner
     from captioner.demo import serve
 
-    captioner = Captioner.load(options.checkpoint, options.device, options.search)
+    page = serve(Captioner.load(options.checkpoint, options.device, options.search), options)
     print(f"http://{options.host}:{options.port}   (Ctrl+C ends it)", flush=True)
-    serve(captioner, options)
+    page.block_thread()
 
 
 if __name__ == "__main__":

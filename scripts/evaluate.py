@@ -1,5 +1,7 @@
 """Scores a checkpoint on a split; see --help."""
 
+import json
+
 from captioner.cli import command
 from captioner.config import EvaluateOptions
 
@@ -44,9 +46,12 @@ def main(options: EvaluateOptions) -> None:
         options.metrics,
         collection.captions("train", checkpoint.options.data.limit),
     )
+    report_skipped(evaluation.scores.skipped)
+    if options.out == "-":
+        print(json.dumps(evaluation.metrics))
+        return
     out = Path(options.out)
     write_evaluation(evaluation, out / "metrics.json", out / "captions.json")
-    report_skipped(evaluation.scores.skipped)
     print_metrics(evaluation.metrics, f"{data.split} split")
     print(f"written: {out / 'metrics.json'}, {out / 'captions.json'}")
 

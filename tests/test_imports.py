@@ -23,14 +23,18 @@ FLOORS = [
         *("data", "data.records", "data.tar"),
     ],
     ["data.*", "models", "models.*", "losses", "metrics", "metrics.*", "averaging"],
-    ["search", "rules", "checkpoint", "caption", "card", "logs", "visualize", "visualize.*"],
+    [
+        *("search", "rules", "checkpoint", "caption", "rows", "card", "logs"),
+        *("visualize", "visualize.*"),
+    ],
     [
         *("build", "objectives", "training", "validation"),
         *("scoring", "attention_scores", "evaluation", "report"),
     ],
     ["captioner.captioner", "exported"],
     [
-        *("export", "pictures", "run", "demo", "comparison", "comparison_report", "cli", "sweep"),
+        *("export", "pictures", "run", "rehearsal", "demo"),
+        *("comparison", "comparison_report", "cli", "sweep"),
         *("benchmark", "benchmark.*"),
     ],
 ]

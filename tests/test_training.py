@@ -195,6 +195,13 @@ def test_the_best_is_kept_and_the_last_too(tmp_path: Path):
         assert line["captions_per_second"] > 0 and line["seconds"] >= 0
 
 
+def test_while_the_score_is_nothing_the_later_checkpoint_is_the_better_one(tmp_path: Path):
+    scores = [0.0, 0.0, 3.0, 0.0]
+    bench = Bench(tmp_path, lambda n: scores[n - 1], epochs=4, patience=3).fit()
+    best = [saved.metrics["epoch"] for saved in bench.saved if saved.name == "best"]
+    assert best == [1, 2, 3] and bench.validations == 4
+
+
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 6), (None, 8)])
 def test_patience_ends_after_so_many_validations_without_a_better_score(
     tmp_path: Path, patience: int | None, epochs: int

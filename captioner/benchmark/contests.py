@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from captioner.captioner import Captioner
 from captioner.config import SearchOptions, SizeOptions
 from captioner.data.images import Transform, open_image
 from captioner.data.loader import Batch, Item, collate
+from captioner.export import export
+from captioner.exported import ExportedCaptioner
 from captioner.models.decoder import Decoder, Unrolled
 from captioner.models.encoder import Encoder
 from captioner.models.model import CaptioningModel
@@ -29,6 +32,7 @@ DROPOUT, CLIP, RATE = 0.5, 5.0, 1e-4
 # Words of a caption in Flickr8k's training split: mean and deviation, fewest and most.
 LENGTH, DEVIATION, FEWEST, MOST = 10.79, 3.75, 2, 36
 TEXTBOOK = "textbook"  # the contestant that the others, named by their precision, stand beside
+ONNX = "onnx"  # and this one, which runs without torch
 
 
 @dataclass
@@ -42,6 +46,7 @@ class Contest:
     work: Work  # of all `count`
     agree: Callable[[Any, Any], str]  # of ours and the textbook's result: how far they are the same
     missing: Sequence[str] = ()  # contestants that this machine does not have
+    megabytes: Mapping[str, float] = field(default_factory=dict)  # of contestants, on the disk
 
 
 def decoder_shape(sizes: SizeOptions) -> DecoderShape:
@@ -236,12 +241,30 @@ def folder_captioning(
             texts.append(" ".join(vocabulary.decode(ids)))
         return texts
 
+    runs = {TEXTBOOK: one_at_a_time, "float32": ours}
+    parameters = sum(p.numel() * p.element_size() for p in captioner.model.parameters())
+    megabytes, missing = {"float32": parameters / 1e6}, []
+    try:
+        exported, megabytes[ONNX] = _exported(captioner)
+        runs[ONNX] = lambda: [caption.text for caption in exported.stream(paths, sizes.batch)]
+    except ValueError:  # without onnxscript or onnxruntime
+        missing.append(ONNX)
     encoded, searched = work.times(len(paths)), _search_work(shape, sizes, len(paths))
     return Contest(
         f"files to captions, width {sizes.width}",
         "images/s",
         len(paths),
-        {TEXTBOOK: one_at_a_time, "float32": ours},
+        runs,
         Work(encoded.flops + searched.flops, encoded.bytes + searched.bytes),
         _same,
+        missing,
+        megabytes,
     )
+
+
+def _exported(captioner: Captioner) -> tuple[ExportedCaptioner, float]:
+    """It as ONNX, and the megabytes of its files. Raises ValueError where a package is missing."""
+    with TemporaryDirectory() as folder:
+        files = export(captioner, Path(folder, "onnx"))
+        size = sum(file.stat().st_size for file in files.iterdir())
+        return ExportedCaptioner.load(files), size / 1e6

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from captioner.benchmark.contests import (
+    ONNX,
     TEXTBOOK,
     Contest,
     beam_search,
@@ -71,6 +72,10 @@ def benchmark(options: BenchmarkOptions) -> Report:
             measured = alternate(contest.runs, options.repeats, device)
             rows += [_row(contest, name, measured, limits) for name in measured]
             rows += [Row(contest.name, contest.unit, name) for name in contest.missing]
+            rows += [
+                Row("model on the disk", "MB", name, Spread.of([size]))
+                for name, size in contest.megabytes.items()
+            ]
     rows.append(_growth_of_memory(sizes))
     if device.type != "cuda":
         rows.append(Row("all this on a GPU", "", ""))
@@ -111,6 +116,7 @@ def _pictures(images: str | None, count: int) -> Iterator[list[Path]]:
 def _row(contest: Contest, name: str, measured: dict[str, Measured], limits: Limits) -> Row:
     """Rates of one contestant, and how many times the textbook's they are, turn by turn."""
     base, one, ours = measured[TEXTBOOK], measured[name], name != TEXTBOOK
+    precision = name if name in limits.products else "float32"
     turns = zip(base.seconds, one.seconds, strict=True)
     return Row(
         contest.name,
@@ -118,9 +124,9 @@ def _row(contest: Contest, name: str, measured: dict[str, Measured], limits: Lim
         name,
         Spread.of([contest.count / seconds for seconds in one.seconds]),
         Spread.of([before / after for before, after in turns]) if ours else None,
-        contest.count / limits.seconds(contest.work, name if ours else "float32"),
+        contest.count / limits.seconds(contest.work, precision),
         one.memory,
-        contest.agree(one.result, base.result) if name == "float32" else "",
+        contest.agree(one.result, base.result) if name in ("float32", ONNX) else "",
     )
 
 

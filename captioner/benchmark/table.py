@@ -39,7 +39,7 @@ def print_report(report: Report) -> None:
     console.print(table)
     for row in report.rows:
         if row.note:
-            console.print(f"{row.name}: {row.note}", soft_wrap=True)
+            console.print(f"{row.name}, {row.contestant}: {row.note}", soft_wrap=True)
 
 
 def _cells(row: Row) -> list[str]:
@@ -72,13 +72,18 @@ def _digits(value: float) -> str:
     return f"{value:.{places}f}"
 
 
-def write_json(report: Report, out: str | Path) -> Path:
-    """`benchmark.json` in the folder: rates, ratios and limits as they are, in SI units."""
+def as_json(report: Report) -> str:
+    """Rates, ratios and limits as they are, in SI units."""
     content = asdict(report)
     for row, measured in zip(content["rows"], report.rows, strict=True):
         for name in ("value", "ratio"):
             spread = getattr(measured, name)
             row[name] = spread and spread._asdict()
+    return json.dumps(content, indent=1, ensure_ascii=False)
+
+
+def write_json(report: Report, out: str | Path) -> Path:
+    """`benchmark.json` in the folder."""
     path = Path(out) / "benchmark.json"
-    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(path, as_json(report) + "\n")
     return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from torch.utils.data import DataLoader
 from captioner.data.augmentation import view_of
 from captioner.data.images import Transform, open_image
 from captioner.data.records import Record
-from captioner.files import write_atomically
+from captioner.files import free_space, write_atomically
 
 Progress = Callable[[Iterable, str, int], Iterable]
 
@@ -140,12 +139,9 @@ class _Pixels:
 
 def _require_space(root: Path, needed: int) -> None:
     """Raises ValueError unless the disk under `root` has `needed` bytes, and a tenth more, free."""
-    existing = next(
-        p for p in (Path(root).absolute(), *Path(root).absolute().parents) if p.exists()
-    )
-    free = shutil.disk_usage(existing).free
+    free = free_space(root)
     if free < 1.1 * needed:
         raise ValueError(
-            f"the feature cache needs {needed / 1e9:.2f} GB and {existing} has {free / 1e9:.2f} GB "
-            "free; name another folder with data.cache"
+            f"the feature cache needs {needed / 1e9:.2f} GB and the disk of {root} has "
+            f"{free / 1e9:.2f} GB free; name another folder with data.cache"
         )

@@ -16,6 +16,8 @@ from captioner.visualize.overlay import lay_over
 _SIDE, _MARGIN, _LINE = 360, 14, 28  # pixels
 _HOLD, _FIRST, _LAST, _PASSING = 760, 1000, 2400, 80  # milliseconds
 _BETWEEN = 2  # frames in which the light moves on to the next word's place
+_COLOURS = 128
+_STILL = 8  # of 255: a pixel that changes less keeps its colour
 _INK, _MUTED, _CHOSEN = "#14202e", "#5b6470", "#00224e"
 _FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # most alphabets
 
@@ -41,16 +43,31 @@ def save_walk(caption: Any, view: Image.Image, path: str | Path) -> None:
     for picture, current, duration in _scenes(caption, view):
         frames.append(_frame(picture, words, current, font))
         durations.append(duration)
-    # One palette for all frames: else what stands still would flicker. The bare picture, which has
-    # most colours, counts four times.
-    sample = frames[:: max(len(frames) // 12, 1)] + frames[:1] * 3
-    sheet = Image.new("RGB", (_SIDE, frames[0].height * len(sample)))
-    for place, frame in enumerate(sample):
-        sheet.paste(frame, (0, place * frame.height))
-    palette = sheet.quantize(256, Image.Quantize.MEDIANCUT)
-    first, *others = (f.quantize(palette=palette, dither=Image.Dither.NONE) for f in frames)
+    first, *others = _settled(frames)
     with whole_file(Path(path)) as part:
         first.save(part, append_images=others, save_all=True, duration=durations, loop=0)
+
+
+def _settled(frames: list[Image.Image]) -> Iterator[Image.Image]:
+    """The frames in one palette, and each pixel left as it was until it is worth a change.
+
+    What stands still then neither flickers nor takes space: a GIF stores what changes.
+    """
+    # The bare picture, which has most colours, counts four times.
+    sample = frames[:: max(len(frames) // 12, 1)] + frames[:1] * 3
+    sheet = Image.fromarray(np.concatenate([np.asarray(frame) for frame in sample]))
+    palette = sheet.quantize(_COLOURS, Image.Quantize.MEDIANCUT)
+    shown = np.full((*frames[0].size[::-1], 3), -256)  # nothing yet
+    indices = np.zeros(shown.shape[:2], np.uint8)
+    for frame in frames:
+        colours = np.asarray(frame, int)
+        changed = (np.abs(colours - shown) > _STILL).any(2)
+        now = frame.quantize(palette=palette, dither=Image.Dither.NONE)
+        indices = np.where(changed, now, indices)
+        shown = np.where(changed[..., None], colours, shown)
+        settled = Image.fromarray(indices)
+        settled.putpalette(palette.getpalette())
+        yield settled
 
 
 def _scenes(caption: Any, view: Image.Image) -> Iterator[tuple[Image.Image, int | None, int]]:

@@ -39,9 +39,9 @@ def address(captioner: Captioner) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = DemoOptions(checkpoint="x", port=port, examples=2, megabytes=1, search=SEARCH)
-    page = serve(captioner, options, block=False)
+    page = serve(captioner, options)
     with pytest.raises(ValueError, match=f"port {port} is taken"):
-        serve(captioner, options, block=False)
+        serve(captioner, options)
     yield f"http://127.0.0.1:{port}/"
     page.close()
 

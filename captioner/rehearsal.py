@@ -1,0 +1,165 @@
+"""What a run will take: each of its parts is done once, with few images, and counted up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from captioner.build import build_source, build_transform
+from captioner.config import TrainOptions
+from captioner.data.features import cache_key
+from captioner.files import free_space
+from captioner.logs import RunLog
+from captioner.run import Prepared, build_trainer, prepare
+from captioner.training import Position, Trainer
+
+UPDATES, IMAGES = 2, 50  # of an epoch, and of a validation, that are tried
+
+
+@dataclass
+class Part:
+    """What a part of the run will take."""
+
+    name: str
+    seconds: float = 0
+    bytes: float = 0  # on the disk
+    folder: Path | None = None  # there
+    note: str = ""
+
+
+def dry_run(options: TrainOptions) -> None:
+    """Prints what the run would take."""
+    parts = rehearse(prepare(options))
+    if parts is not None:
+        print_parts(parts)
+
+
+def rehearse(run: Prepared) -> list[Part] | None:
+    """Tries a run's parts in a folder that vanishes; None off the main process.
+
+    Times are those of this machine, as busy as it is now, and do not foresee that
+    `training.patience` ends the run. Raises ValueError as `train` does.
+    """
+    options, training = run.options, run.options.training
+    with TemporaryDirectory() as folder:
+        few = _with_few_images(run, Path(folder))
+        more = {split: len(run.records[split]) / len(some) for split, some in few.records.items()}
+        features = _features(run, few)
+        trainer = build_trainer(few)
+        learning = sum(
+            epochs * _epoch(trainer, first) for first, epochs in _phases(options) if epochs
+        )
+        trainer.model.eval()
+        validation = _seconds(trainer.validate)
+        trainer.save("best", {}, None)
+        trainer.save("last", {}, trainer.state())
+        written = sum(path.stat().st_size for path in few.folder.rglob("*") if path.is_file())
+    if not run.accelerator.is_main_process:
+        return None
+    times = -(-training.epochs // training.validate_every)
+    epochs = f"{training.epochs} epochs of {len(run.captions)} captions"
+    return [
+        features,
+        Part("training", more["train"] * learning, note=epochs),
+        Part("validation", more["val"] * validation * times, note=f"{times} times"),
+        Part("checkpoints", bytes=written, folder=run.folder),
+    ]
+
+
+def _with_few_images(run: Prepared, folder: Path) -> Prepared:
+    """The same run of a few images, in `folder`.
+
+    Features that are cached are of one view alone, which takes less time; learning from others
+    takes as long.
+    """
+    options = replace(run.options, data=replace(run.options.data, cache=str(folder / "cache")))
+    if not options.encoder.tuned:
+        options.data.views = 1
+    counts = {"train": UPDATES * options.training.batch_images, "val": IMAGES}
+    few = {split: run.records[split][:count] for split, count in counts.items()}
+    return replace(run, options=options, folder=folder / "run", records=few)
+
+
+def _features(run: Prepared, few: Prepared) -> Part:
+    """Of the images whose features are not cached yet."""
+    options, encoder = run.options, run.model.encoder
+    if options.encoder.tuned:
+        return Part("features", note="not kept: the encoder learns")
+    cache, transform = Path(options.data.cache), build_transform(options.encoder)
+    missing = 0
+    for split, views in (("train", options.data.views or 1), ("val", 1)):
+        key = cache_key(encoder, transform, run.records[split], views)
+        if not (cache / key / "index.json").exists():
+            missing += views * len(run.records[split])
+    tried = few.records["val"]
+    seconds = _seconds(
+        lambda: build_source(
+            few.options.data, options.encoder, encoder, tried, run.accelerator.device
+        )
+    )
+    size = 2 * encoder.grid.height * encoder.grid.width * encoder.annotation  # of half floats
+    note = f"{missing} images, views counted" if missing else "all there"
+    return Part("features", missing * seconds / len(tried), missing * size, cache, note)
+
+
+def _phases(options: TrainOptions) -> list[tuple[int, int]]:
+    """The first epoch and the number of epochs before the encoder learns, and from then on."""
+    epochs, tuned = options.training.epochs, options.encoder.fine_tune_from
+    frozen = epochs if tuned is None else min(tuned, epochs)
+    return [(0, frozen), (frozen, epochs - frozen)]
+
+
+def _epoch(trainer: Trainer, epoch: int) -> float:
+    """Seconds of such an epoch; a first one of each kind warms up."""
+
+    def learn() -> None:
+        trainer.position = Position(epoch=epoch)
+        trainer.train_epoch(RunLog(Path(), active=False))
+
+    learn()
+    return _seconds(learn)
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def print_parts(parts: list[Part]) -> None:
+    """A table on stdout, with what is free on the disk."""
+    table = Table(title="nothing is written yet; about so much it takes")
+    for heading in ("", "time", "disk", ""):
+        table.add_column(heading, justify="right" if heading else "left")
+    for part in parts:
+        where = f"in {part.folder}, {_size(free_space(part.folder))} free" if part.bytes else ""
+        table.add_row(
+            part.name,
+            _duration(part.seconds) if part.seconds else "",
+            _size(part.bytes) if part.bytes else "",
+            "; ".join(filter(None, (part.note, where))),
+        )
+    table.add_section()
+    seconds, size = (
+        sum(values) for values in zip(*((p.seconds, p.bytes) for p in parts), strict=True)
+    )
+    table.add_row("in all", _duration(seconds), _size(size))
+    Console().print(table)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
