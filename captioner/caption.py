@@ -15,12 +15,13 @@ import numpy as np
 from PIL import Image
 
 from captioner.data.images import ImageError, Transform, open_image
+from captioner.data.parquet import ParquetMember
 from captioner.data.records import Drawable
 from captioner.data.tar import TarMember
 from captioner.grid import Centres, Grid
 from captioner.vocabulary import Vocabulary
 
-Source = str | Path | TarMember | Image.Image | Drawable
+Source = str | Path | TarMember | ParquetMember | Image.Image | Drawable
 
 GATES = ("input", "forget", "output", "candidate", "cell", "hidden")
 
@@ -97,7 +98,7 @@ class CaptionWriter(ABC):
 
 def name_of(source: Source) -> str:
     """What results call a picture: its path as given, or its kind."""
-    if isinstance(source, (str, Path, TarMember)):
+    if isinstance(source, (str, Path, TarMember, ParquetMember)):
         return str(source)
     return getattr(source, "filename", None) or type(source).__name__
 

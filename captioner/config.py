@@ -377,9 +377,11 @@ class CaptionOptions:
     """scripts/caption.py."""
 
     checkpoint: str = ""
-    images: str = ""  # a file, a folder or a glob
-    out: str = "-"  # a file of JSON lines; x.json: COCO results; -: lines to standard output
+    images: str = ""  # a file, a folder or a glob; or tars or Parquet tables, '*.tar', '*.parquet'
+    # A file of JSON lines; x.json: COCO results; x.parquet: a table; -: lines to standard output.
+    out: str = "-"
     batch: int = 32  # images decoded together
+    actors: int = 0  # so many captioners on a Ray cluster; 0: one, in this process
     device: str | None = None
     debug: bool = False
     search: SearchOptions = field(default_factory=SearchOptions)
@@ -388,6 +390,7 @@ class CaptionOptions:
         _given("checkpoint", self.checkpoint, "a checkpoint's folder, e.g. runs/x/checkpoints/best")
         _given("images", self.images, "a file, a folder or a glob such as 'photos/*.jpg'")
         _at_least("batch", self.batch, 1)
+        _at_least("actors", self.actors, 0)
 
 
 @dataclass

@@ -158,3 +158,14 @@ def _changed(exported: SearchOptions, wanted: SearchOptions) -> SearchOptions:
                 "export it anew"
             )
     return replace(exported, **free)
+
+
+def load_writer(
+    checkpoint: str | Path, device: str | None = None, options: SearchOptions | None = None
+) -> CaptionWriter:
+    """What captions, of a checkpoint or of an exported model. Raises ValueError as their `load`."""
+    if ExportedCaptioner.wrote(checkpoint):
+        return ExportedCaptioner.load(checkpoint, device, options)
+    from captioner.captioner import Captioner  # here alone, since it needs torch
+
+    return Captioner.load(checkpoint, device, options)

@@ -1,20 +1,23 @@
-"""Captions of files as rows: JSON lines, or results as COCO's evaluation server takes them."""
+"""Captions of files as rows: JSON lines, a table, or what COCO's evaluation server takes."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from captioner.caption import Caption
 from captioner.data.images import ImageError
-from captioner.files import whole_text
+from captioner.data.parquet import import_parquet
+from captioner.files import whole_file, whole_text
 
 Row = dict[str, Any]
+TOGETHER = 10_000  # rows of a table that are written at once
 
 
 def as_row(image: object, result: Caption | ImageError) -> Row:
@@ -25,36 +28,64 @@ def as_row(image: object, result: Caption | ImageError) -> Row:
     return row | {"caption": result.text, "words": result.words, "log_prob": result.log_prob}
 
 
-def write_rows(rows: Iterable[Row], out: str) -> tuple[int, int]:
-    """Writes rows as they come; returns how many captions there were, and how many errors.
+@dataclass
+class Counts:
+    """Of the rows that were written."""
 
-    To a file of JSON lines, which appears when it is whole; to `-`, standard output; or, where
-    `out` ends in `.json`, as a list of COCO results, with errors on stderr.
+    captions: int = 0
+    errors: int = 0
+
+    def count(self, rows: Iterable[Row]) -> Iterator[Row]:
+        for row in rows:
+            self.captions += "error" not in row
+            self.errors += "error" in row
+            yield row
+
+
+def write_rows(rows: Iterable[Row], out: str) -> Counts:
+    """Writes rows as they come, to a file that appears when it is whole.
+
+    The end of `out` tells the form: `.json` a list of COCO results, with errors on stderr;
+    `.parquet` a table, which takes pyarrow; any other JSON lines; `-` is standard output.
     """
-    write = _results if out.endswith(".json") else _lines
-    with nullcontext(sys.stdout) if out == "-" else whole_text(Path(out)) as file:
-        return write(rows, file)
+    counts = Counts()
+    rows = counts.count(rows)
+    if out == "-":
+        sys.stdout.writelines(_lines(rows))
+    elif out.endswith(".parquet"):
+        _write_table(rows, Path(out))
+    else:
+        with whole_text(Path(out)) as file:
+            file.writelines(_results(rows) if out.endswith(".json") else _lines(rows))
+    return counts
 
 
-def _lines(rows: Iterable[Row], file: TextIO) -> tuple[int, int]:
-    counts = [0, 0]
-    for row in rows:
-        counts["error" in row] += 1
-        print(json.dumps(row, ensure_ascii=False), file=file)
-    return counts[0], counts[1]
+def _lines(rows: Iterable[Row]) -> Iterator[str]:
+    return (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _results(rows: Iterable[Row], file: TextIO) -> tuple[int, int]:
-    results, errors = [], 0
+def _results(rows: Iterable[Row]) -> Iterator[str]:
+    results = []
     for row in rows:
         if "error" in row:
-            errors += 1
             print(f"left out: {row['error']}", file=sys.stderr)
         else:
             image_id = coco_image_id(Path(row["image"]).stem)
             results.append({"image_id": image_id, "caption": row["caption"]})
-    json.dump(results, file, indent=0, ensure_ascii=False)
-    return len(results), errors
+    yield json.dumps(results, indent=0, ensure_ascii=False) + "\n"
+
+
+def _write_table(rows: Iterator[Row], path: Path) -> None:
+    """A column for each key of the rows, null where a row lacks it."""
+    parquet = import_parquet()
+    import pyarrow as arrow
+
+    text = arrow.string()
+    columns = {"image": text, "caption": text, "words": arrow.list_(text)}
+    schema = arrow.schema({**columns, "log_prob": arrow.float64(), "error": text})
+    with whole_file(path) as part, parquet.ParquetWriter(part, schema) as writer:
+        while some := list(islice(rows, TOGETHER)):
+            writer.write_table(arrow.Table.from_pylist(some, schema))
 
 
 def coco_image_id(stem: str) -> int | str:

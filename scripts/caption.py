@@ -8,21 +8,21 @@ from captioner.config import CaptionOptions
 
 @command("caption", CaptionOptions)
 def main(options: CaptionOptions) -> int:
-    from captioner.data.images import find_images
-    from captioner.exported import ExportedCaptioner
+    from captioner.cluster import caption_on_cluster
+    from captioner.data.sources import find_sources
+    from captioner.exported import load_writer
     from captioner.progress import track
     from captioner.rows import as_row, write_rows
 
-    paths = find_images(options.images)
-    if ExportedCaptioner.wrote(options.checkpoint):
-        kind = ExportedCaptioner
+    sources = find_sources(options.images)
+    if options.actors:
+        rows = caption_on_cluster(sources, options)
     else:
-        from captioner.captioner import Captioner as kind  # noqa: N813  (which needs torch)
-    captioner = kind.load(options.checkpoint, options.device, options.search)
-    results = track(captioner.stream(paths, options.batch), "captions", len(paths))
-    captioned, failed = write_rows(map(as_row, paths, results), options.out)
-    print(f"{captioned} captioned, {failed} could not be read", file=sys.stderr)
-    return 0 if captioned else 1
+        writer = load_writer(options.checkpoint, options.device, options.search)
+        rows = map(as_row, sources, writer.stream(sources, options.batch))
+    counts = write_rows(track(rows, "captions", len(sources)), options.out)
+    print(f"{counts.captions} captioned, {counts.errors} could not be read", file=sys.stderr)
+    return 0 if counts.captions else 1
 
 
 if __name__ == "__main__":

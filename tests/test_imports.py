@@ -33,10 +33,10 @@ FLOORS = [
     ],
     ["captioner.captioner", "exported"],
     [
-        *("export", "pictures", "run", "rehearsal", "demo"),
+        *("export", "pictures", "run", "rehearsal", "demo", "cluster"),
         *("comparison", "comparison_report", "cli", "sweep"),
-        *("benchmark", "benchmark.*"),
     ],
+    ["benchmark", "benchmark.*"],
 ]
 FLOOR = {
     name if name.split(".")[0] == "captioner" else f"captioner.{name}": height

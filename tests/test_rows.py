@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from captioner import rows
 from captioner.caption import Caption
 from captioner.data.images import ImageError
 from captioner.grid import Centres
-from captioner.rows import as_row, coco_image_id, write_rows
+from captioner.rows import Counts, as_row, coco_image_id, write_rows
 
 
 def caption(text: str) -> Caption:
@@ -35,7 +37,7 @@ def test_a_row_says_what_is_in_the_picture_or_why_not():
 @pytest.mark.parametrize("out", ["-", "x.jsonl"])
 def test_lines_are_the_rows(out: str, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert write_rows(ROWS, out) == (2, 1)
+    assert write_rows(ROWS, out) == Counts(captions=2, errors=1)
     printed = capsys.readouterr()
     text = printed.out if out == "-" else Path(out).read_text(encoding="utf-8")
     assert [json.loads(line) for line in text.splitlines()] == ROWS
@@ -43,7 +45,7 @@ def test_lines_are_the_rows(out: str, tmp_path: Path, monkeypatch, capsys):
 
 
 def test_results_have_the_ids_that_coco_s_server_wants(tmp_path: Path, capsys):
-    assert write_rows(ROWS, str(tmp_path / "x.json")) == (2, 1)
+    assert write_rows(ROWS, str(tmp_path / "x.json")) == Counts(captions=2, errors=1)
     results = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
     assert results == [
         {"image_id": 42, "caption": "a dög"},
@@ -75,4 +77,19 @@ def test_a_file_is_there_when_it_is_whole(out: str, tmp_path: Path):
 
     with pytest.raises(RuntimeError):
         write_rows(broken(), str(tmp_path / out))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_holds_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs captioner[ray]")
+    monkeypatch.setattr(rows, "TOGETHER", 2)
+    assert write_rows(ROWS, str(tmp_path / "x.parquet")) == Counts(captions=2, errors=1)
+    found = parquet.read_table(tmp_path / "x.parquet").to_pylist()
+    assert [{k: v for k, v in row.items() if v is not None} for row in found] == ROWS
+
+
+def test_a_table_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ValueError, match=r"pip install 'captioner\[ray\]'"):
+        write_rows(ROWS, str(tmp_path / "x.parquet"))
     assert list(tmp_path.iterdir()) == []

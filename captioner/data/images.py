@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from captioner.data.parquet import ParquetMember
 from captioner.data.records import Box, Drawable
 from captioner.data.tar import TarMember
 
@@ -49,7 +50,8 @@ class ImageError(ValueError):
 
 
 def open_image(
-    source: Path | str | TarMember | Image.Image | Drawable, max_pixels: int = 100_000_000
+    source: Path | str | TarMember | ParquetMember | Image.Image | Drawable,
+    max_pixels: int = 100_000_000,
 ) -> Image.Image:
     """Any picture as upright RGB: transparency over white, the first frame of an animation.
 
@@ -61,7 +63,7 @@ def open_image(
     """
     if isinstance(source, (str, Path)):
         return _open_file(Path(source), max_pixels)
-    if isinstance(source, TarMember):
+    if isinstance(source, (TarMember, ParquetMember)):
         return _open_file(source, max_pixels)
     picture = source.draw() if hasattr(source, "draw") else source
     if not isinstance(picture, Image.Image):
@@ -175,7 +177,7 @@ class Transform:
         return square
 
 
-def _open_file(path: Path | TarMember, max_pixels: int) -> Image.Image:
+def _open_file(path: Path | TarMember | ParquetMember, max_pixels: int) -> Image.Image:
     with _as_image_error(path):
         info = path.stat()
         if not stat.S_ISREG(info.st_mode):

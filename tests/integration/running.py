@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tiny import write_picture
 
 ROOT = Path(__file__).parents[2]
+WORDS = ("A red dog runs .", "Two cats, asleep.", "The dog jumps!", "A cat sits on a mat .")
 TINY = (
     "data.sizes={train:24,val:6,test:4,novel:4}",
     "encoder.image_size=32",
@@ -85,3 +87,15 @@ def run_process(*arguments: object, folder: Path, check: bool = False) -> Ran:
         check=check,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def write_flickr8k(folder: Path) -> None:
+    """Ten pictures in the files that Flickr8k is published in."""
+    tokens, splits = [], {"train": range(7), "dev": (7, 8), "test": (9,)}
+    for i in range(10):
+        write_picture(folder / "Flicker8k_Dataset" / f"{i}_x.jpg", i)
+        tokens += [f"{i}_x.jpg#{k}\t{WORDS[(i + k) % 4]}\n" for k in range(5)]
+    (folder / "Flickr8k.token.txt").write_text("".join(tokens))
+    for split, numbers in splits.items():
+        names = "".join(f"{i}_x.jpg\n" for i in numbers)
+        (folder / f"Flickr_8k.{split}Images.txt").write_text(names)

@@ -58,7 +58,11 @@ def test_time_is_counted_up_from_few_images_to_all(options, monkeypatch: pytest.
     """By a clock that ticks once for each time it is read."""
     from captioner import rehearsal
 
-    monkeypatch.setattr(rehearsal, "_seconds", lambda run: run() and 1.0 or 1.0)
+    def tick(run: Callable[[], object]) -> float:
+        run()
+        return 1.0
+
+    monkeypatch.setattr(rehearsal, "_seconds", tick)
     sizes = "data.sizes={train:64,val:150,test:1,novel:1}"
     given = options(*FROZEN, sizes, "training.validate_every=2", "training.epochs=3")
     features, training, validation, _ = rehearse(prepare(given))

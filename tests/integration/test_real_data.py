@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import TINY, Ran
+from running import TINY, WORDS, Ran, write_flickr8k
 from tiny import write_picture
 from torchvision.models import get_model
 
 from captioner.models.encoder import Encoder
 
 Run = Callable[..., Ran]
-WORDS = ("A red dog runs .", "Two cats, asleep.", "The dog jumps!", "A cat sits on a mat .")
 
 
 @pytest.fixture
@@ -32,16 +31,7 @@ def csv(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def flickr8k(tmp_path: Path) -> list[str]:
-    """Ten pictures in the files that Flickr8k is published in."""
-    folder, tokens = tmp_path / "f8k", []
-    splits = {"train": range(7), "dev": (7, 8), "test": (9,)}
-    for i in range(10):
-        write_picture(folder / "Flicker8k_Dataset" / f"{i}_x.jpg", i)
-        tokens += [f"{i}_x.jpg#{k}\t{WORDS[(i + k) % 4]}\n" for k in range(5)]
-    (folder / "Flickr8k.token.txt").write_text("".join(tokens))
-    for split, numbers in splits.items():
-        names = "".join(f"{i}_x.jpg\n" for i in numbers)
-        (folder / f"Flickr_8k.{split}Images.txt").write_text(names)
+    write_flickr8k(tmp_path / "f8k")
     return ["data=flickr8k", "data.root=f8k"]
 
 

@@ -28,9 +28,11 @@ def read_webdataset(root: Path | str, shards: Mapping[str, str]) -> Collection:
     """
     reading, root = Reading(), Path(root).expanduser()
     for split, pattern in shards.items():
-        for shard in _found(root, pattern):
+        for shard in find_shards(root, pattern):
             inside = shard.relative_to(root) if shard.is_relative_to(root) else shard
-            for key, files in groupby(_files(shard), key=lambda file: _split(file[0].member)[0]):
+            for key, files in groupby(
+                files_in_tar(shard), key=lambda file: _split(file[0].member)[0]
+            ):
                 image_id = f"{inside.with_suffix('').as_posix()}/{key}"
                 _read_sample(reading, image_id, split, dict(_by_suffix(files)))
     return reading.collection(", ".join(shards.values()))
@@ -63,7 +65,7 @@ def _captions(files: dict[str, tuple[TarMember, bytes]]) -> list:
     return captions if isinstance(captions, list) else [captions]
 
 
-def _files(shard: Path) -> Iterator[tuple[TarMember, bytes]]:
+def files_in_tar(shard: Path) -> Iterator[tuple[TarMember, bytes]]:
     """The files of a tar in their order, with the content of those that may hold captions."""
     try:
         with tarfile.open(shard, "r:") as tar:
@@ -92,7 +94,7 @@ def _by_suffix(
     return ((_split(file[0].member)[1], file) for file in files)
 
 
-def _found(root: Path, pattern: str) -> list[Path]:
+def find_shards(root: Path, pattern: str) -> list[Path]:
     """The shards that a pattern stands for. Raises ValueError where there are none."""
     if "://" in pattern or pattern.startswith("pipe:"):
         raise ValueError(f"{pattern}: shards are read in place, from disks; fetch them first")
