@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from running import ROOT, Ran, run_process
+from running import ROOT, TINY, Ran, Trained, run_process
 
 Run = Callable[..., Ran]
 SCRIPTS = ("train", "evaluate", "caption", "visualize", "demo")
@@ -100,3 +104,61 @@ def test_help_names_every_group_and_its_choices(run: Run):
 def test_cfg_shows_the_options_with_their_values(run: Run, script: str):
     done = run(script, "--cfg", "job", "search.width=7")
     assert done.status == 0 and "width: 7" in done.out
+
+
+def test_tab_completes_options_groups_and_choices(run: Run, monkeypatch: pytest.MonkeyPatch):
+    """The line that the documentation has for bash, and what it then asks for at each Tab."""
+    installed = run("train", "-sc", "install=bash")
+    assert installed.status == 0 and "complete -o nospace" in installed.out
+    for typed, completed in (
+        ("data.ro", "data.root="),
+        ("decoder=", "decoder=paper"),
+        ("experiment=sm", "experiment=small"),
+    ):
+        line = f"python scripts/train.py {typed}"
+        monkeypatch.setenv("COMP_LINE", line)
+        monkeypatch.setenv("COMP_POINT", str(len(line)))
+        assert completed in run("train", "-sc", "query=bash").out.split()
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "key"),
+    [
+        ("evaluate", "checkpoint=BEST data.limit=2", "bleu-4"),
+        ("benchmark", "sizes=quick repeats=1 device=cpu", "rows"),
+    ],
+)
+def test_a_dash_asks_for_json_on_standard_output_and_nothing_else(
+    trained: Trained, run: Run, tmp_path: Path, script: str, arguments: str, key: str
+):
+    given = arguments.replace("BEST", str(trained.checkpoint)).split()
+    done = run(script, *given, "out=-")
+    assert done.status == 0, done.err
+    assert key in json.loads(done.out) and list(tmp_path.iterdir()) == []
+
+
+def test_a_dash_asks_for_a_comparison_as_a_table_with_commas(trained: Trained, run: Run, tmp_path):
+    sizes = next(option for option in TINY if option.startswith("data.sizes"))
+    done = run("compare", f"captions=[{trained.folder}]", sizes, "out=-")
+    assert done.status == 0, done.err
+    rows = list(csv.DictReader(io.StringIO(done.out)))
+    assert {"bleu-4", "cider"} <= {row["metric"] for row in rows} and list(tmp_path.iterdir()) == []
+
+
+def test_plots_need_a_folder(run: Run):
+    assert "out= must be a folder" in run("benchmark", "growth=true", "out=-").mistake
+
+
+def test_colours_are_for_a_terminal_alone(trained: Trained, run: Run, tmp_path: Path):
+    done = run("evaluate", f"checkpoint={trained.checkpoint}", "data.limit=2")
+    assert "\x1b" not in done.out + done.err + trained.out + trained.err
+
+
+def test_a_port_that_is_taken_is_told_and_no_address(trained: Trained, run: Run):
+    pytest.importorskip("gradio")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run("demo", f"checkpoint={trained.checkpoint}", f"port={port}", "examples=0")
+    assert f"port {port} is taken" in done.mistake

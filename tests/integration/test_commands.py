@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import socket
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ ELSEWHERE = {  # a part of the command: where what it does is run
     "launcher=submitit_slurm": "nowhere: it needs a Slurm cluster",
     "metrics.java=true": "test_java.py",
     "f8k-onnx": "test_scripts.py",
+    "actors=8": "test_cluster.py",
     "growth=true": "test_benchmark.py",
     "benchmark": "test_benchmark_command.py",
     "sweeper.n_trials": "test_sweep.py",
@@ -72,24 +74,25 @@ def world(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     write_flickr8k(folder / "DIR")
     pictures = folder / "DIR" / "Flicker8k_Dataset"
-    shutil.copytree(pictures, folder / "photos")
+    for name in ("photos", "coco", "val2014", "test2014"):
+        shutil.copytree(pictures, folder / name)
+    (folder / "shards").mkdir()
+    with tarfile.open(folder / "shards" / "a.tar", "w") as tar:
+        tar.add(pictures / "0_x.jpg", "0.jpg")
     shutil.copy(pictures / "0_x.jpg", folder / "photo.jpg")
     rows = [f'photos/{i}_x.jpg,"{WORDS[i % 4]}"' for i in range(10)]
     (folder / "mine.csv").write_text("\n".join(["image,caption", *rows]))
-    karpathy = {
-        "images": [
+    for place, below in ((".", ""), ("DIR", "Flicker8k_Dataset")):
+        entries = [
             {
+                "filepath": below,
                 "filename": f"{i}_x.jpg",
                 "split": "val" if i > 6 else "train",
-                "imgid": i,
                 "sentences": [{"raw": WORDS[i % 4]}],
             }
             for i in range(10)
         ]
-    }
-    for place in (".", "DIR"):
-        (folder / place / "dataset_coco.json").write_text(json.dumps(karpathy))
-    shutil.copytree(pictures, folder / "coco")
+        (folder / place / "dataset_coco.json").write_text(json.dumps({"images": entries}))
     for name in ("shapes", "a", "b"):
         shutil.copytree(trained.folder, folder / "runs" / name)
     theirs = [{"image_id": f"{i}_x.jpg", "caption": WORDS[0]} for i in (7, 8)]
