@@ -9,16 +9,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from captioner.build import build_source, build_transform
 from captioner.config import TrainOptions
 from captioner.data.features import cache_key
+from captioner.data.records import Record
 from captioner.files import free_space
 from captioner.logs import RunLog
-from captioner.run import Prepared, build_trainer, prepare
+from captioner.models.encoder import Encoder
 from captioner.training import Position, Trainer
+
+Splits = dict[str, list[Record]]  # train and val
+Build = Callable[[TrainOptions, Path, Splits], Trainer]  # from options, the run's folder, records
 
 UPDATES, IMAGES = 2, 50  # of an epoch, and of a validation, that are tried
 
@@ -34,79 +39,76 @@ class Part:
     note: str = ""
 
 
-def dry_run(options: TrainOptions) -> None:
-    """Prints what the run would take."""
-    parts = rehearse(prepare(options))
-    if parts is not None:
-        print_parts(parts)
+def rehearse(
+    build: Build,
+    options: TrainOptions,
+    folder: Path,
+    records: Splits,
+    encoder: Encoder,
+    device: torch.device,
+) -> list[Part]:
+    """Tries a run's parts in a folder that vanishes.
 
-
-def rehearse(run: Prepared) -> list[Part] | None:
-    """Tries a run's parts in a folder that vanishes; None off the main process.
-
-    Times are those of this machine, as busy as it is now, and do not foresee that
-    `training.patience` ends the run. Raises ValueError as `train` does.
+    `folder` is the run's own, and `encoder` its model's. Times are those of this machine, as busy
+    as it is now, and do not foresee that `training.patience` ends the run.
     """
-    options, training = run.options, run.options.training
-    with TemporaryDirectory() as folder:
-        few = _with_few_images(run, Path(folder))
-        more = {split: len(run.records[split]) / len(some) for split, some in few.records.items()}
-        features = _features(run, few)
-        trainer = build_trainer(few)
-        learning = sum(
-            epochs * _epoch(trainer, first) for first, epochs in _phases(options) if epochs
-        )
-        trainer.model.eval()
-        validation = _seconds(trainer.validate)
-        trainer.save("best", {}, None)
-        trainer.save("last", {}, trainer.state())
-        written = sum(path.stat().st_size for path in few.folder.rglob("*") if path.is_file())
-    if not run.accelerator.is_main_process:
-        return None
-    times = -(-training.epochs // training.validate_every)
-    epochs = f"{training.epochs} epochs of {len(run.captions)} captions"
-    return [
-        features,
-        Part("training", more["train"] * learning, note=epochs),
-        Part("validation", more["val"] * validation * times, note=f"{times} times"),
-        Part("checkpoints", bytes=written, folder=run.folder),
-    ]
+    with TemporaryDirectory() as temporary:
+        few, some = _with_few_images(options, records, Path(temporary))
+        parts = [_features(options, few, records, some["val"], encoder, device)]
+        parts += _parts(build(few, Path(temporary, "run"), some), options, records, some)
+        written = Path(temporary, "run").rglob("*")
+        size = sum(path.stat().st_size for path in written if path.is_file())
+    return [*parts, Part("checkpoints", bytes=size, folder=folder)]
 
 
-def _with_few_images(run: Prepared, folder: Path) -> Prepared:
-    """The same run of a few images, in `folder`.
-
-    Features that are cached are of one view alone, which takes less time; learning from others
-    takes as long.
-    """
-    options = replace(run.options, data=replace(run.options.data, cache=str(folder / "cache")))
+def _with_few_images(
+    options: TrainOptions, records: Splits, folder: Path
+) -> tuple[TrainOptions, Splits]:
+    """Their features are cached in one view alone, since learning from others takes as long."""
+    few = replace(options, data=replace(options.data, cache=str(folder / "cache")))
     if not options.encoder.tuned:
-        options.data.views = 1
+        few.data.views = 1
     counts = {"train": UPDATES * options.training.batch_images, "val": IMAGES}
-    few = {split: run.records[split][:count] for split, count in counts.items()}
-    return replace(run, options=options, folder=folder / "run", records=few)
+    return few, {split: records[split][:count] for split, count in counts.items()}
 
 
-def _features(run: Prepared, few: Prepared) -> Part:
+def _features(
+    options: TrainOptions,
+    few: TrainOptions,
+    records: Splits,
+    tried: list[Record],
+    encoder: Encoder,
+    device: torch.device,
+) -> Part:
     """Of the images whose features are not cached yet."""
-    options, encoder = run.options, run.model.encoder
     if options.encoder.tuned:
         return Part("features", note="not kept: the encoder learns")
     cache, transform = Path(options.data.cache), build_transform(options.encoder)
     missing = 0
     for split, views in (("train", options.data.views or 1), ("val", 1)):
-        key = cache_key(encoder, transform, run.records[split], views)
+        key = cache_key(encoder, transform, records[split], views)
         if not (cache / key / "index.json").exists():
-            missing += views * len(run.records[split])
-    tried = few.records["val"]
-    seconds = _seconds(
-        lambda: build_source(
-            few.options.data, options.encoder, encoder, tried, run.accelerator.device
-        )
-    )
+            missing += views * len(records[split])
+    seconds = _seconds(lambda: build_source(few.data, few.encoder, encoder, tried, device))
     size = 2 * encoder.grid.height * encoder.grid.width * encoder.annotation  # of half floats
     note = f"{missing} images, views counted" if missing else "all there"
     return Part("features", missing * seconds / len(tried), missing * size, cache, note)
+
+
+def _parts(trainer: Trainer, options: TrainOptions, records: Splits, some: Splits) -> list[Part]:
+    """Training and validation; then the trainer's checkpoints are written."""
+    training, more = options.training, {s: len(records[s]) / len(some[s]) for s in some}
+    learning = sum(n * _epoch(trainer, first) for first, n in _phases(options) if n)
+    trainer.model.eval()
+    validation = _seconds(trainer.validate)
+    trainer.save("best", {}, None)
+    trainer.save("last", {}, trainer.state())
+    times = -(-training.epochs // training.validate_every)
+    epochs = f"{training.epochs} epochs of {len(records['train'])} images"
+    return [
+        Part("training", more["train"] * learning, note=epochs),
+        Part("validation", more["val"] * validation * times, note=f"{times} times"),
+    ]
 
 
 def _phases(options: TrainOptions) -> list[tuple[int, int]]:

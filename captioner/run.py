@@ -30,11 +30,12 @@ from captioner.checkpoint import (
 from captioner.config import TrainOptions
 from captioner.data.images import ImageError
 from captioner.data.loader import CaptionedImages, EpochBatches, training_loader
-from captioner.data.records import Collection, Record
+from captioner.data.records import Record
 from captioner.logs import RunLog
 from captioner.models.model import CaptioningModel
 from captioner.pictures import draw_all, names
 from captioner.progress import console
+from captioner.rehearsal import Splits, print_parts, rehearse
 from captioner.report import print_metrics, report_problems, write_evaluation
 from captioner.scoring import Facts
 from captioner.training import Trainer
@@ -63,54 +64,14 @@ class Finished:
             print(f"where it looked   {path}")
 
 
-@dataclass
-class Prepared:
-    """All that a run begins with. Nothing is written yet."""
-
-    options: TrainOptions
-    folder: Path
-    begin: Checkpoint | None  # where it goes on from
-    accelerator: Accelerator
-    collection: Collection
-    records: dict[str, list[Record]]  # by split: train and val
-    captions: list[str]  # of the training split
-    vocabulary: Vocabulary
-    model: CaptioningModel
-
-
 def train(options: TrainOptions) -> Finished | None:
     """Runs a recipe to its end, or goes on with `options.resume`; None off the main process.
+
+    A dry run, too, ends in None: it prints what the run will take, and leaves nothing behind.
 
     With `options.start` the recipe begins with the weights of a checkpoint, and its data and model.
     Raises ValueError for a user's mistake, before anything is written.
     """
-    resumed = options.resume is not None
-    run = prepare(options)
-    accelerator, folder = run.accelerator, run.folder
-    if accelerator.is_main_process:
-        _announce(run)
-        report_problems(run.collection)
-    trainer = build_trainer(run)
-    if trainer.total < FEW and accelerator.is_main_process:
-        console.print(f"note: {trainer.total} updates in all are few; experiment=small makes more")
-    if resumed:
-        trainer.restore(run.begin.training_state())
-    elif accelerator.is_main_process:
-        folder.mkdir(parents=True)
-        save_options(folder / "config.yaml", run.options)
-    accelerator.wait_for_everyone()
-    log = RunLog(folder, trainer.position.updates, accelerator.is_main_process)
-    try:
-        trainer.fit(log)
-    finally:
-        log.close()
-    if not accelerator.is_main_process:
-        return None
-    return _finish(folder, run.options, run.records["val"], str(accelerator.device))
-
-
-def prepare(options: TrainOptions) -> Prepared:
-    """Reads the data and builds the model. Raises ValueError for a user's mistake."""
     resumed, begin = options.resume is not None, None
     if resumed:
         folder, device = Path(options.resume), options.device
@@ -131,14 +92,46 @@ def prepare(options: TrainOptions) -> Prepared:
     model = build_model(options.encoder, options.decoder, vocabulary).to(accelerator.device)
     if begin is not None:  # before features are made with its encoder
         _load(begin, model, vocabulary)
-    return Prepared(
-        options, folder, begin, accelerator, collection, records, captions, vocabulary, model
-    )
+    if accelerator.is_main_process:
+        _announce(options, folder, records, vocabulary, model)
+        report_problems(collection)
+
+    def build(options: TrainOptions, folder: Path, records: Splits) -> Trainer:
+        return _build_trainer(options, folder, records, captions, vocabulary, model, accelerator)
+
+    if options.dry_run:
+        parts = rehearse(build, options, folder, records, model.encoder, accelerator.device)
+        if accelerator.is_main_process:
+            print_parts(parts)
+        return None
+    trainer = build(options, folder, records)
+    if trainer.total < FEW and accelerator.is_main_process:
+        console.print(f"note: {trainer.total} updates in all are few; experiment=small makes more")
+    if resumed:
+        trainer.restore(begin.training_state())
+    elif accelerator.is_main_process:
+        folder.mkdir(parents=True)
+        save_options(folder / "config.yaml", options)
+    accelerator.wait_for_everyone()
+    log = RunLog(folder, trainer.position.updates, accelerator.is_main_process)
+    try:
+        trainer.fit(log)
+    finally:
+        log.close()
+    if not accelerator.is_main_process:
+        return None
+    return _finish(folder, options, records["val"], str(accelerator.device))
 
 
-def build_trainer(run: Prepared) -> Trainer:
-    """A trainer of the run, at its beginning. Features of a frozen encoder are cached first."""
-    options, accelerator, model = run.options, run.accelerator, run.model
+def _build_trainer(
+    options: TrainOptions,
+    folder: Path,
+    records: dict[str, list[Record]],
+    captions: list[str],
+    vocabulary: Vocabulary,
+    model: CaptioningModel,
+    accelerator: Accelerator,
+) -> Trainer:
     views = options.data.views or 1
     with accelerator.main_process_first():  # the others then find the features cached
         sources = {
@@ -146,17 +139,14 @@ def build_trainer(run: Prepared) -> Trainer:
                 options.data,
                 options.encoder,
                 model.encoder,
-                run.records[split],
+                records[split],
                 accelerator.device,
                 seen,
             )
             for split, seen in (("train", views), ("val", 1))
         }
     images = CaptionedImages(
-        run.records["train"],
-        run.vocabulary,
-        sources["train"],
-        options.training.captions_together,
+        records["train"], vocabulary, sources["train"], options.training.captions_together
     )
     batches = EpochBatches(
         images.lengths,
@@ -170,23 +160,20 @@ def build_trainer(run: Prepared) -> Trainer:
     )
     validation = Validation(
         model,
-        run.records["val"],
-        run.vocabulary,
+        records["val"],
+        vocabulary,
         sources["val"],
         options.search,
         accelerator,
-        training=run.captions,
-    )
-    objective = build_objective(
-        options.loss, model, images.records, run.vocabulary, options.search.max_length
+        training=captions,
     )
 
     def save(name: str, metrics: dict, state: TrainingState | None) -> None:
         if accelerator.is_main_process:
             if name == "best":
-                write_evaluation(validation.latest, *_score_files(run.folder))
-            target = run.folder / "checkpoints" / name
-            save_checkpoint(target, model, options, run.vocabulary, metrics, state)
+                write_evaluation(validation.latest, *_score_files(folder))
+            target = folder / "checkpoints" / name
+            save_checkpoint(target, model, options, vocabulary, metrics, state)
         accelerator.wait_for_everyone()
 
     return Trainer(
@@ -197,7 +184,7 @@ def build_trainer(run: Prepared) -> Trainer:
         accelerator,
         options.training,
         options.loss,
-        objective,
+        build_objective(options.loss, model, images.records, vocabulary, options.search.max_length),
         options.encoder.fine_tune_from,
         validation,
         save,
@@ -253,14 +240,20 @@ def _options_of(folder: Path) -> TrainOptions:
     return load_options(folder / "config.yaml")
 
 
-def _announce(run: Prepared) -> None:
+def _announce(
+    options: TrainOptions,
+    folder: Path,
+    records: dict[str, list[Record]],
+    vocabulary: Vocabulary,
+    model: CaptioningModel,
+) -> None:
     """Says what is about to be trained."""
-    options, model, grid = run.options, run.model, run.model.encoder.grid
+    grid = model.encoder.grid
     size = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
     console.print(
-        f"{len(run.records['train'])} training and {len(run.records['val'])} validation images, "
-        f"{len(run.vocabulary)} words; {options.encoder.name}, {grid.height}×{grid.width} "
-        f"locations; {size:.1f} million trained weights; run folder {run.folder}",
+        f"{len(records['train'])} training and {len(records['val'])} validation images, "
+        f"{len(vocabulary)} words; {options.encoder.name}, {grid.height}×{grid.width} locations; "
+        f"{size:.1f} million trained weights; run folder {folder}",
         soft_wrap=True,
     )
     random = options.encoder.weights is None and options.start is None

@@ -7,15 +7,12 @@ from captioner.config import TrainOptions
 @command("train", TrainOptions)
 def main(options: TrainOptions) -> float | None:
     """Returns the validation split's score that `training.best` names, for sweepers to optimise."""
-    from captioner.rehearsal import dry_run
     from captioner.run import train
 
     if options.resume is not None:
         refuse_overrides_but("resume", "device", "debug")
     elif options.start is not None:
         refuse_contradictions()
-    if options.dry_run:
-        return dry_run(options)
     finished = train(options)
     if finished is None:
         return None

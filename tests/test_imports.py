@@ -33,7 +33,7 @@ FLOORS = [
     ],
     ["captioner.captioner", "exported"],
     [
-        *("export", "pictures", "run", "rehearsal", "demo", "cluster"),
+        *("export", "pictures", "rehearsal", "run", "demo", "cluster"),
         *("comparison", "comparison_report", "cli", "sweep"),
     ],
     ["benchmark", "benchmark.*"],
