@@ -61,7 +61,7 @@ def _ray_data() -> Iterator[tuple[Any, float]]:
     except ImportError as error:
         raise ValueError("a cluster needs Ray: pip install 'captioner[ray]'") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
