@@ -53,7 +53,7 @@ def test_each_contest_has_its_rows_and_all_agree(report: Report):
     for row in report.rows:
         by_name.setdefault(row.name, []).append(row)
     for name in ("beam search, width 3", "feature extraction", "files to captions, width 3"):
-        textbook, ours = by_name[name]
+        textbook, ours, *_ = by_name[name]
         assert (textbook.contestant, ours.contestant) == ("textbook", "float32")
         assert textbook.ratio is None and ours.ratio.low <= ours.ratio.median <= ours.ratio.high
         assert 0 < ours.value.median < ours.limit
@@ -61,6 +61,13 @@ def test_each_contest_has_its_rows_and_all_agree(report: Report):
     assert memory.value.median == 40
     assert by_name["beam search, width 3"][1].note == "4 of 4 captions the same"
     assert by_name["files to captions, width 3"][1].note == "4 of 4 captions the same"
+    exported = by_name["files to captions, width 3"][2]
+    assert exported.contestant == "onnx"
+    if exported.value is not None:  # onnxscript and onnxruntime are there
+        assert exported.note == "4 of 4 captions the same" and exported.ratio.median > 0
+    sizes = {row.contestant: row.value.median for row in by_name["model on the disk"]}
+    assert ("onnx" in sizes) == (exported.value is not None)
+    assert all(0.01 < size < 2 for size in sizes.values())  # MB
     *_, difference = by_name["training step"][1].note.split()
     assert float(difference) < 1e-5
 
