@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from captioner.benchmark.counting import DecoderShape, encoder_work
 from captioner.benchmark.textbook import TextbookDecoder, as_textbook
 from captioner.benchmark.timing import DTYPES, Work
+from captioner.caption import CaptionWriter
 from captioner.captioner import Captioner
 from captioner.config import SearchOptions, SizeOptions
 from captioner.data.images import Transform, open_image
@@ -46,7 +47,7 @@ class Contest:
     work: Work  # of all `count`
     agree: Callable[[Any, Any], str]  # of ours and the textbook's result: how far they are the same
     missing: Sequence[str] = ()  # contestants that this machine does not have
-    megabytes: Mapping[str, float] = field(default_factory=dict)  # of contestants, on the disk
+    megabytes: dict[str, float] = field(default_factory=dict)  # of contestants, on the disk
 
 
 def decoder_shape(sizes: SizeOptions) -> DecoderShape:
@@ -229,37 +230,34 @@ def folder_captioning(
         CaptioningModel(encoder.folded(), decoder), vocabulary, transform, options
     )
 
-    def ours() -> list[str]:
-        return [caption.text for caption in captioner.stream(paths, sizes.batch)]
+    def texts(writer: CaptionWriter) -> Callable[[], list[str]]:
+        return lambda: [caption.text for caption in writer.stream(paths, sizes.batch)]
 
     @torch.inference_mode()
     def one_at_a_time() -> list[str]:
-        texts = []
+        found = []
         for path in paths:
             annotations = encoder(transform(open_image(path))[None].to(device))
             ids = _search_one(textbook, annotations[0], options)
-            texts.append(" ".join(vocabulary.decode(ids)))
-        return texts
+            found.append(" ".join(vocabulary.decode(ids)))
+        return found
 
-    runs = {TEXTBOOK: one_at_a_time, "float32": ours}
-    parameters = sum(p.numel() * p.element_size() for p in captioner.model.parameters())
-    megabytes, missing = {"float32": parameters / 1e6}, []
-    try:
-        exported, megabytes[ONNX] = _exported(captioner)
-        runs[ONNX] = lambda: [caption.text for caption in exported.stream(paths, sizes.batch)]
-    except ValueError:  # without onnxscript or onnxruntime
-        missing.append(ONNX)
     encoded, searched = work.times(len(paths)), _search_work(shape, sizes, len(paths))
-    return Contest(
+    contest = Contest(
         f"files to captions, width {sizes.width}",
         "images/s",
         len(paths),
-        runs,
+        {TEXTBOOK: one_at_a_time, "float32": texts(captioner)},
         Work(encoded.flops + searched.flops, encoded.bytes + searched.bytes),
         _same,
-        missing,
-        megabytes,
+        megabytes={"float32": sum(p.nbytes for p in captioner.model.parameters()) / 1e6},
     )
+    try:
+        exported, contest.megabytes[ONNX] = _exported(captioner)
+        contest.runs[ONNX] = texts(exported)
+    except ValueError:  # without onnxscript or onnxruntime
+        contest.missing = [ONNX]
+    return contest
 
 
 def _exported(captioner: Captioner) -> tuple[ExportedCaptioner, float]:
