@@ -16,8 +16,8 @@ from captioner.visualize.overlay import lay_over
 _SIDE, _MARGIN, _LINE = 360, 14, 28  # pixels
 _HOLD, _FIRST, _LAST, _PASSING = 760, 1000, 2400, 80  # milliseconds
 _BETWEEN = 2  # frames in which the light moves on to the next word's place
-_COLOURS = 128
-_STILL = 8  # of 255: a pixel that changes less keeps its colour
+_COLOURS = 192
+_STILL = 6  # of 255: a pixel that changes less keeps its colour
 _INK, _MUTED, _CHOSEN = "#14202e", "#5b6470", "#00224e"
 _FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # most alphabets
 
