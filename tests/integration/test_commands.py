@@ -24,7 +24,7 @@ FIRST = "name=f8k"  # which the fixture runs: others go on from there
 ELSEWHERE = {  # a part of the command: where what it does is run
     "launcher=submitit_slurm": "nowhere: it needs a Slurm cluster",
     "metrics.java=true": "test_java.py",
-    "f8k-onnx": "test_scripts.py",
+    "f8k-onnx": "test_exported.py",
     "actors=8": "test_cluster.py",
     "growth=true": "test_benchmark.py",
     "benchmark": "test_benchmark_command.py",
