@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from running import Ran
 
-from captioner.benchmark.timing import peak_resident
+from captioner.benchmark import suite
+from captioner.benchmark.suite import Report, Row
+from captioner.benchmark.timing import Limits, peak_resident
+from captioner.config import SizeOptions
 
 
-def test_a_quick_benchmark_prints_a_table_and_writes_it(run: Callable[..., Ran], tmp_path: Path):
+def test_a_quick_benchmark_prints_a_table_and_writes_it(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Without the packages of captioner[export], which make a row more."""
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
     done = run("benchmark", "sizes=quick", "repeats=1", "device=cpu", "out=here")
     assert done.status == 0, done.err
     content = json.loads((tmp_path / "here" / "benchmark.json").read_text())
@@ -19,8 +28,20 @@ def test_a_quick_benchmark_prints_a_table_and_writes_it(run: Callable[..., Ran],
     assert "here/benchmark.json" in done.out
     for row in content["rows"]:
         assert row["name"].split()[0] in done.out
+    (exported,) = (row for row in content["rows"] if row["contestant"] == "onnx")
+    assert exported["value"] is None
     (memory,) = (row for row in content["rows"] if row["name"].startswith("memory for 60 images"))
     assert (memory["value"] is None) == (peak_resident() is None)
+
+
+def test_a_dash_asks_for_json_on_standard_output_and_nothing_else(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    report = Report({"name": "a machine"}, Limits({}, 1.0), SizeOptions(), [Row("a", "b", "c")])
+    monkeypatch.setattr(suite, "benchmark", lambda options: report)
+    done = run("benchmark", "out=-")
+    assert json.loads(done.out)["machine"] == {"name": "a machine"}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_mistake_is_named(run: Callable[..., Ran]):
@@ -28,3 +49,4 @@ def test_a_mistake_is_named(run: Callable[..., Ran]):
     assert "no image file or folder 'nowhere'" in done.mistake
     assert "no device 'gpu' here" in run("benchmark", "device=gpu").mistake
     assert "sizes.width is 0" in run("benchmark", "sizes.width=0").mistake
+    assert "out= must be a folder" in run("benchmark", "growth=true", "out=-").mistake
