@@ -57,12 +57,9 @@ def pictures_in_parquet(file: Path) -> list[ParquetMember] | list[Path]:
         raise ValueError(f"{file}: no Parquet table with a column {COLUMN}: {reason}") from error
     if "string" in kind and "struct" not in kind:
         return [file.parent / path for path in table.read([COLUMN])[COLUMN].to_pylist()]
-    counts = [table.metadata.row_group(g).num_rows for g in range(table.num_row_groups)]
-    return [
-        ParquetMember(file, group, row, sum(counts[:group]) + row)
-        for group, rows in enumerate(counts)
-        for row in range(rows)
-    ]
+    groups = range(table.num_row_groups)
+    places = ((g, row) for g in groups for row in range(table.metadata.row_group(g).num_rows))
+    return [ParquetMember(file, *place, number) for number, place in enumerate(places)]
 
 
 def import_parquet() -> Any:
