@@ -56,7 +56,7 @@ def pictures_in_parquet(file: Path) -> list[ParquetMember] | list[Path]:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{file}: no Parquet table with a column {COLUMN}: {reason}") from error
     if "string" in kind and "struct" not in kind:
-        return [file.parent / path for path in table.read([COLUMN])[COLUMN].to_pylist()]
+        return [file.parent / (path or "") for path in table.read([COLUMN])[COLUMN].to_pylist()]
     groups = range(table.num_row_groups)
     places = ((g, row) for g in groups for row in range(table.metadata.row_group(g).num_rows))
     return [ParquetMember(file, *place, number) for number, place in enumerate(places)]
