@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class AveragedWeights:
@@ -34,6 +34,17 @@ class AveragedWeights:
             yield
         finally:
             self._swap()
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights that are not averaged, for a checkpoint whose model holds the averages."""
+        return {f"live.{i}": live.detach().clone() for i, live in enumerate(self.live)}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Undoes that: the model holds the averages, and gets the weights of `state`."""
+        for i, (live, mean) in enumerate(zip(self.live, self.mean, strict=True)):
+            mean.copy_(live)
+            live.copy_(state[f"live.{i}"])
 
     @torch.no_grad()
     def _swap(self) -> None:

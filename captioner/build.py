@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -138,11 +139,11 @@ def build_decoder(options: DecoderOptions, encoder: Encoder, vocabulary: Vocabul
 def restore_model(checkpoint: Checkpoint, device: torch.device) -> CaptioningModel:
     """The model of a checkpoint, in eval mode. Reads nothing outside the checkpoint's folder."""
     options = checkpoint.options.encoder
-    fixed = options.weights is not None
     trunk = build_encoder(options.name, options.image_size, options.node, weights=None)
-    trunk.fixed = fixed
-    decoder = build_decoder(checkpoint.options.decoder, trunk, checkpoint.vocabulary)
-    model = CaptioningModel(trunk, decoder)
+    trunk.fixed = options.weights is not None
+    decoder = partial(build_decoder, checkpoint.options.decoder, trunk, checkpoint.vocabulary)
+    checkpoint.check_size(decoder)  # before memory is taken
+    model = CaptioningModel(trunk, decoder())
     checkpoint.load_weights(model)
     return model.to(device).eval()
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
-from yaml import YAMLError
+from yaml import AliasToken
 
 from captioner.config import TrainOptions
 from captioner.files import recover_folder, whole_folder
@@ -21,6 +24,7 @@ from captioner.hub import find_folder
 from captioner.vocabulary import Vocabulary
 
 FILES = ("model.safetensors", "config.yaml", "vocabulary.json", "metrics.json")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 @dataclass
@@ -57,12 +61,35 @@ class Checkpoint:
             reason = lines[min(1, len(lines) - 1)].strip()  # torch's first line is a heading
             raise ValueError(f"{path} does not hold this model's weights: {reason}") from error
 
+    def check_size(self, build: Callable[[], nn.Module]) -> None:
+        """Raises ValueError where config.yaml asks for far more weights than there are.
+
+        What `build` builds for that is without memory, on the meta device.
+        """
+        path = self.folder / "model.safetensors"
+        try:
+            with torch.device("meta"):
+                asked = sum(p.numel() * p.element_size() for p in build().parameters())
+        except (RuntimeError, TypeError, OverflowError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"{self.folder / 'config.yaml'} asks for no model: {reason}"
+            ) from error
+        stored = path.stat().st_size
+        if asked > 2 * stored:
+            raise ValueError(
+                f"{path} does not hold this model's weights: config.yaml asks for "
+                f"{asked / 1e6:.1f} MB of them, and it has {stored / 1e6:.1f} MB"
+            )
+
     def training_state(self) -> TrainingState:
         """Raises ValueError for a checkpoint that was not kept for resuming."""
         try:
             tensors = load_file(self.folder / "training.safetensors")
             values = json.loads((self.folder / "training.json").read_text(encoding="utf-8"))
-        except (SafetensorError, OSError, ValueError) as error:
+            if not isinstance(values, dict):
+                raise ValueError("training.json is no JSON object")
+        except (SafetensorError, OSError, ValueError, RecursionError) as error:
             raise ValueError(f"{self.folder} can't be resumed from: {error}") from error
         return TrainingState(tensors, values)
 
@@ -75,8 +102,11 @@ def save_checkpoint(
     metrics: dict[str, Any],
     state: TrainingState | None = None,
 ) -> None:
-    """Writes the folder under a temporary name and moves it into place when it is whole."""
-    with whole_folder(folder) as new:
+    """Writes the folder under a temporary name and moves it into place when it is whole.
+
+    Raises OSError where the disk is full.
+    """
+    with whole_folder(folder) as new, _as_os_error():
         save_model(model, new / "model.safetensors", metadata={"vocabulary": vocabulary.hash})
         save_options(new / "config.yaml", options)
         vocabulary.save(new / "vocabulary.json")
@@ -84,6 +114,14 @@ def save_checkpoint(
         if state is not None:
             save_file(state.tensors, new / "training.safetensors")
             (new / "training.json").write_text(json.dumps(state.values, indent=1))
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    try:
+        yield
+    except SafetensorError as error:  # which is what a full disk is to safetensors
+        raise OSError(str(error)) from error
 
 
 def open_checkpoint(folder: str | Path) -> Checkpoint:
@@ -96,12 +134,25 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     for name in FILES:
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is no checkpoint: it has no {name}" + _nearby(folder))
+    _refuse_pickle(folder / "model.safetensors")
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except ValueError as error:
+        if not isinstance(metrics, dict):
+            raise ValueError("it is no JSON object")
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{folder / 'metrics.json'} is damaged: {error}") from error
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
     return Checkpoint(folder, load_options(folder / "config.yaml"), vocabulary, metrics)
+
+
+def _refuse_pickle(path: Path) -> None:
+    """Tells what a pickle is, alone or in torch's zip, which any other reader would run."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05"):
+        raise ValueError(
+            f"{path} is a pickle, not safetensors: it could run code, so it is not opened"
+        )
 
 
 def save_options(path: Path, options: TrainOptions) -> None:
@@ -109,21 +160,36 @@ def save_options(path: Path, options: TrainOptions) -> None:
 
 
 def load_options(path: Path) -> TrainOptions:
-    """Raises ValueError for a file that is not YAML, or holds an option that does not exist."""
+    """Raises ValueError for a file that is not YAML, or holds an option that does not exist.
+
+    Options are plain values. References, within the file or to the environment, are refused: they
+    could unfold without end, or bring in what the file does not hold.
+    """
     try:
+        if path.stat().st_size > 100_000:
+            raise ValueError(f"{path} is too large for the options of a training run")
+        text = path.read_text(encoding="utf-8")
+        if "${" in text or any(isinstance(token, AliasToken) for token in yaml.scan(text)):
+            raise ValueError(f"{path} refers to something; options are plain values")
         stored = OmegaConf.load(path)
         if not stored:
             raise ValueError(f"{path} is empty; it should hold the options of a training run")
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainOptions), stored))
-    except (OmegaConfBaseException, YAMLError, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
+    except (
+        *(OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeDecodeError),
+        *(RecursionError, TypeError, AttributeError, OverflowError),
+    ) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} does not hold this version's options: {reason}") from error
 
 
 def _nearby(folder: Path) -> str:
-    """Names the checkpoints in or below a folder that was given in their place."""
+    """Names the checkpoints in or below a folder that was given in their place, or its pickles."""
     found = sorted(path.parent for path in folder.glob("**/model.safetensors"))
-    return f"; did you mean {found[0]}?" if found else ""
+    if found:
+        return f"; did you mean {found[0]}?"
+    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
+    return f"; {pickles[0]} is a pickle, which could run code and is not opened" if pickles else ""
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

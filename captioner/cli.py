@@ -21,11 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from captioner.config import ANEW
+from captioner.stopping import SIGNALS, Stopped, handling, raise_stopped
 from captioner.sweep import SWEEP
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 ARGUMENTS = "CAPTIONER_ARGUMENTS"  # the environment's, for jobs in other processes
-INTERRUPTED = 130
 MISTAKES = (ValueError, OSError, HydraException, OmegaConfBaseException)
 
 
@@ -36,7 +36,8 @@ def command(
 
     A user's mistake (ValueError, OSError, anything Hydra refuses) ends in one line on stderr and
     exit status 2; `debug=true` shows the traceback. Of a sweep it ends one job, and the others go
-    on. The function's own result is the exit status, or as a float what a sweep is to optimise.
+    on. SIGINT ends in exit status 130, SIGTERM in 143. The function's own result is the exit
+    status, or as a float what a sweep is to optimise.
     """
 
     def decorate(function: Callable[[Any], int | float | None]) -> Callable[[], None]:
@@ -59,7 +60,7 @@ def command(
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and we say it in one line
             os.environ[ARGUMENTS] = json.dumps(sys.argv)
             failed: list[int] = []
-            with _mistakes_in_one_line(schema):
+            with handling(raise_stopped), _mistakes_in_one_line(schema):
                 task = _going_on(job, failed)
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
             if failed:
@@ -79,7 +80,8 @@ def _going_on(
         try:
             return job(config)
         except SystemExit as leaving:
-            if HydraConfig.get().mode is not RunMode.MULTIRUN or leaving.code == INTERRUPTED:
+            stopped = leaving.code in [Stopped(number).status for number in SIGNALS]
+            if stopped or HydraConfig.get().mode is not RunMode.MULTIRUN:
                 raise
             failed.append(leaving.code)
             return None
@@ -96,9 +98,9 @@ def _mistakes_in_one_line(schema: type) -> Iterator[None]:
             raise
         print(f"error: {explain(error, schema)}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as stopped:
+        print(str(stopped) or "interrupted", file=sys.stderr)
+        sys.exit(getattr(stopped, "status", Stopped().status))
 
 
 def _arguments() -> list[str]:

@@ -22,6 +22,11 @@ def _at_least(name: str, value: float | None, least: float) -> None:
         raise ValueError(f"{name} is {value}; it must be at least {least:g}")
 
 
+def _at_most(name: str, value: float, most: float) -> None:
+    if value > most:
+        raise ValueError(f"{name} is {value}; it must be at most {most:g}")
+
+
 def _fraction(name: str, value: float) -> None:
     if not 0 <= value < 1:
         raise ValueError(f"{name} is {value}; it must be at least 0 and below 1")
@@ -95,6 +100,7 @@ class EncoderOptions:
     def __post_init__(self) -> None:
         _one_of("encoder.fit", self.fit, ("squash", "crop", "pad"))
         _at_least("encoder.image_size", self.image_size, 16)
+        _at_most("encoder.image_size", self.image_size, 2048)
         _at_least("encoder.fine_tune_from", self.fine_tune_from, 0)
         if self.name != "tiny" and not self.name.startswith("timm/") and self.node is None:
             raise ValueError(f"encoder={self.name} needs encoder.node, where the trunk is cut")
@@ -189,6 +195,8 @@ class TrainingOptions:
     warmup: float = 0.05  # fraction of all updates over which the learning rate rises
     scheduled_sampling: float = 0.0  # own words read in place of the caption's; rises up to this
     clip: float = 5.0  # largest norm of the gradient
+    # An update whose loss or gradient is no number is skipped; more in a row than this end the run.
+    max_skipped: int = 10
     ema: float = 0.0  # decay of the averaged weights that are validated and kept; 0: none
     precision: str = "auto"  # auto (bf16 where the hardware has it) | fp32 | bf16
     best: str = "bleu-4"  # validation score that tells the best checkpoint: bleu-4 | cider
@@ -203,7 +211,8 @@ class TrainingOptions:
             _at_least(f"training.{name}", getattr(self, name), 1)
         for name in ("patience", "save_every", "captions_together"):
             _at_least(f"training.{name}", getattr(self, name), 1)
-        _at_least("training.pictures", self.pictures, 0)
+        for name in ("pictures", "max_skipped"):
+            _at_least(f"training.{name}", getattr(self, name), 0)
         _one_of("training.optimizer", self.optimizer, ("adamw", "adam", "rmsprop"))
         _one_of("training.schedule", self.schedule, ("cosine", "constant"))
         _one_of("training.best", self.best, ("bleu-4", "cider"))
@@ -259,6 +268,12 @@ ANEW = {
     "data": ("root", "file", "images", "entities", "views"),
     "encoder": ("fine_tune_from", "learning_rate"),
 }
+
+# What may change in a run's config.yaml before it is resumed: it changes no number.
+MOVED = (
+    *("name", "runs", "resume", "device", "debug", "training.save_every", "training.pictures"),
+    *("data.root", "data.file", "data.images", "data.entities", "data.cache", "data.workers"),
+)
 
 
 @dataclass
@@ -414,7 +429,9 @@ class DemoOptions:
     host: str = "127.0.0.1"  # 0.0.0.0: other machines may call, too
     port: int = 7860
     examples: int = 6  # generated scenes to try
-    megabytes: int = 20  # largest picture that may be sent
+    megabytes: int = 20  # largest file that may be sent
+    megapixels: int = 50  # largest picture in it
+    rate: int = 60  # pictures a minute from one address
     queue: int = 16  # pictures that may wait
     device: str | None = None
     debug: bool = False
@@ -422,7 +439,7 @@ class DemoOptions:
 
     def __post_init__(self) -> None:
         _given("checkpoint", self.checkpoint, "a checkpoint's folder, e.g. runs/x/checkpoints/best")
-        for name in ("port", "megabytes", "queue"):
+        for name in ("port", "megabytes", "megapixels", "rate", "queue"):
             _at_least(name, getattr(self, name), 1)
         _at_least("examples", self.examples, 0)
 

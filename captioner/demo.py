@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import copy
 import html
+import os
+import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,11 +35,15 @@ footer { display: none !important; }
 NOTHING_YET = "Upload a picture, paste one, take one with the camera, or choose a drawn scene."
 
 
+SESSIONS = 200  # pages that are kept in memory, with what they show
+CLEANING = (60, 600)  # how often, and from what age on uploads are removed; in seconds
+
+
 class Demo:
     """What the page's buttons call. Gradio shows the text of a `gradio.Error`, and of no other."""
 
-    def __init__(self, captioner: Captioner):
-        self.captioner = captioner
+    def __init__(self, captioner: Captioner, max_pixels: int = 100_000_000):
+        self.captioner, self.max_pixels = captioner, max_pixels
 
     def answer(self, path: str | None, *settings: Any) -> tuple[Any, ...]:
         """(choices of captions, page of the best, all pages) of the picture in a file, if any.
@@ -59,13 +67,34 @@ class Demo:
         """Captions, best first, each with its number, and the page of each as HTML."""
         writer = copy.copy(self.captioner)  # others may wait with settings of their own
         writer.options = options
-        picture = open_image(path)
+        picture = open_image(path, self.max_pixels)
         best, shown = writer(picture), view(writer, picture)
         captions = [replace(each, image=path.name) for each in (best, *best.alternatives)]
         return (
             [(label(caption), number) for number, caption in enumerate(captions)],
             [frame(caption, shown) for caption in captions],
         )
+
+
+class Rate:
+    """So many calls a minute for each caller, by a clock in seconds."""
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic):
+        self.most, self.clock = most, clock
+        self.calls: dict[str, deque[float]] = {}  # of the last minute
+
+    def allows(self, caller: str) -> bool:
+        """Whether the caller may call once more; if so, it has."""
+        now = self.clock()
+        for name, times in list(self.calls.items()):
+            while times and times[0] <= now - 60:
+                times.popleft()
+            if not times:
+                del self.calls[name]
+        times = self.calls.setdefault(caller, deque())
+        if allowed := len(times) < self.most:
+            times.append(now)
+        return allowed
 
 
 def label(caption: Caption) -> str:
@@ -97,8 +126,16 @@ def build_demo(captioner: Captioner, options: DemoOptions, examples: Path) -> gr
     """
     gr = import_gradio()
 
-    demo = Demo(captioner)
-    with gr.Blocks(title="captioner", analytics_enabled=False) as page:
+    demo = Demo(captioner, options.megapixels * 1_000_000)
+    rate = Rate(options.rate)
+
+    def answer(request: Any, *given: Any) -> tuple[Any, ...]:
+        if not rate.allows(request.client.host):
+            raise gr.Error(f"busy: at most {options.rate} pictures a minute, please")
+        return demo.answer(*given)
+
+    answer.__annotations__["request"] = gr.Request  # by which Gradio knows what to give
+    with gr.Blocks(title="captioner", analytics_enabled=False, delete_cache=CLEANING) as page:
         gr.Markdown("# A caption, and where each of its words looked")
         pages = gr.State([])
         with gr.Row():
@@ -120,7 +157,7 @@ def build_demo(captioner: Captioner, options: DemoOptions, examples: Path) -> gr
         attention = gr.HTML(NOTHING_YET, elem_classes="attention")
         gr.on(
             [button.click, picture.change],
-            demo.answer,
+            answer,
             [picture, *settings],
             [captions, attention, pages],
             trigger_mode="always_last",  # a picture sent while another is captioned has its turn
@@ -169,15 +206,17 @@ def serve(captioner: Captioner, options: DemoOptions) -> gradio.Blocks:
     Raises ValueError for a port that is taken.
     """
     gr = import_gradio()
-    examples = TemporaryDirectory(prefix="captioner-")
-    page = build_demo(captioner, options, Path(examples.name))
-    page.examples_folder = examples  # is removed with the page
+    folder = TemporaryDirectory(prefix="captioner-")
+    os.environ["GRADIO_TEMP_DIR"] = folder.name  # where Gradio puts uploads, from here on
+    page = build_demo(captioner, options, Path(folder.name))
+    page.folder = folder  # is removed with the page, at the latest when the process ends
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # not Google's
     try:
         page.launch(
             server_name=options.host,
             server_port=options.port,
             max_file_size=f"{options.megabytes}mb",
+            state_session_capacity=SESSIONS,
             prevent_thread_lock=True,
             quiet=True,
             ssr_mode=False,

@@ -20,7 +20,8 @@ from captioner.data.records import Record
 from captioner.files import free_space
 from captioner.logs import RunLog
 from captioner.models.encoder import Encoder
-from captioner.training import Position, Trainer
+from captioner.position import Position
+from captioner.training import Trainer
 
 Splits = dict[str, list[Record]]  # train and val
 Build = Callable[[TrainOptions, Path, Splits], Trainer]  # from options, the run's folder, records

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -19,25 +20,29 @@ from captioner.build import (
     build_source,
 )
 from captioner.captioner import Captioner
-from captioner.checkpoint import (
-    Checkpoint,
-    TrainingState,
-    load_options,
-    open_checkpoint,
-    save_checkpoint,
-    save_options,
-)
+from captioner.checkpoint import TrainingState, open_checkpoint, save_checkpoint
 from captioner.config import TrainOptions
 from captioner.data.images import ImageError
 from captioner.data.loader import CaptionedImages, EpochBatches, training_loader
 from captioner.data.records import Record
+from captioner.files import locked
 from captioner.logs import RunLog
 from captioner.models.model import CaptioningModel
 from captioner.pictures import draw_all, names
 from captioner.progress import console
+from captioner.provenance import note_start
 from captioner.rehearsal import Splits, print_parts, rehearse
 from captioner.report import print_metrics, report_problems, write_evaluation
+from captioner.run_folder import (
+    begun,
+    check_options,
+    check_vocabulary,
+    last_checkpoint,
+    new_folder,
+    options_of,
+)
 from captioner.scoring import Facts
+from captioner.stopping import Stopped, Stopping
 from captioner.training import Trainer
 from captioner.validation import Validation
 from captioner.vocabulary import Vocabulary
@@ -72,18 +77,28 @@ def train(options: TrainOptions) -> Finished | None:
     With `options.start` the recipe begins with the weights of a checkpoint, and its data and model.
     Raises ValueError for a user's mistake, before anything is written.
     """
-    resumed, begin = options.resume is not None, None
+    resumed = options.resume is not None
     if resumed:
         folder, device = Path(options.resume), options.device
-        options = _options_of(folder)
+        options = options_of(folder)
         options.device = device or options.device
-        begin = open_checkpoint(folder / "checkpoints" / "last")
     elif options.start is not None:
-        begin = open_checkpoint(options.start)
-        options = options.from_start(begin.options)
+        options = options.from_start(open_checkpoint(options.start).options)
     accelerator = build_accelerator(options)
     if not resumed:
-        folder = _new_folder(options, accelerator)
+        folder = new_folder(options, accelerator)
+    with ExitStack() as held:
+        if resumed and accelerator.is_main_process:
+            held.enter_context(locked(folder))
+        return _run(folder, options, accelerator, held)
+
+
+def _run(
+    folder: Path, options: TrainOptions, accelerator: Accelerator, held: ExitStack
+) -> Finished | None:
+    """`train` in a folder; one that is not there yet is made, and locked as long as `held` is."""
+    last = last_checkpoint(folder, accelerator)
+    begin = last or (open_checkpoint(options.start) if options.start else None)
     set_seed(options.training.seed)
     collection = build_collection(options.data)
     records = {split: collection.split(split, options.data.limit) for split in ("train", "val")}
@@ -91,7 +106,10 @@ def train(options: TrainOptions) -> Finished | None:
     vocabulary = Vocabulary.build(captions, options.data.min_count)
     model = build_model(options.encoder, options.decoder, vocabulary).to(accelerator.device)
     if begin is not None:  # before features are made with its encoder
-        _load(begin, model, vocabulary)
+        check_vocabulary(begin, vocabulary)
+        if begin is last:
+            check_options(last, options)
+        begin.load_weights(model)
     if accelerator.is_main_process:
         _announce(options, folder, records, vocabulary, model)
         report_problems(collection)
@@ -107,20 +125,23 @@ def train(options: TrainOptions) -> Finished | None:
     trainer = build(options, folder, records)
     if trainer.total < FEW and accelerator.is_main_process:
         console.print(f"note: {trainer.total} updates in all are few; experiment=small makes more")
-    if resumed:
-        trainer.restore(begin.training_state())
-    elif accelerator.is_main_process:
-        folder.mkdir(parents=True)
-        save_options(folder / "config.yaml", options)
+    if last is not None:
+        trainer.restore(last.training_state())
+    if accelerator.is_main_process:
+        if not (folder / "config.yaml").exists():
+            held.enter_context(begun(folder, options))
+        note_start(folder, options.training.seed, accelerator)
     accelerator.wait_for_everyone()
     log = RunLog(folder, trainer.position.updates, accelerator.is_main_process)
     try:
         trainer.fit(log)
+        if not accelerator.is_main_process:
+            return None
+        return _finish(folder, options, records["val"], str(accelerator.device))
+    except Stopped as stopped:
+        raise Stopped(stopped.number, f"stopped; resume={folder} goes on exactly here") from None
     finally:
         log.close()
-    if not accelerator.is_main_process:
-        return None
-    return _finish(folder, options, records["val"], str(accelerator.device))
 
 
 def _build_trainer(
@@ -158,6 +179,7 @@ def _build_trainer(
         views,
         options.training.one_length,
     )
+    stopping = Stopping()
     validation = Validation(
         model,
         records["val"],
@@ -166,6 +188,7 @@ def _build_trainer(
         options.search,
         accelerator,
         training=captions,
+        stopping=stopping,
     )
 
     def save(name: str, metrics: dict, state: TrainingState | None) -> None:
@@ -188,18 +211,8 @@ def _build_trainer(
         options.encoder.fine_tune_from,
         validation,
         save,
+        stopping,
     )
-
-
-def _load(begin: Checkpoint, model: CaptioningModel, vocabulary: Vocabulary) -> None:
-    """Raises ValueError where the checkpoint does not belong to these training captions."""
-    if begin.vocabulary.hash != vocabulary.hash:
-        raise ValueError(
-            f"the training captions have changed since {begin.folder} was saved: their vocabulary "
-            f"is now {vocabulary.hash}, it was {begin.vocabulary.hash}; restore the data, or start "
-            "anew"
-        )
-    begin.load_weights(model)
 
 
 def _score_files(folder: Path) -> tuple[Path, Path]:
@@ -217,27 +230,6 @@ def _finish(folder: Path, options: TrainOptions, records: list[Record], device: 
     drawn = draw_all(captioner, named, folder / "attention", "attention")
     found = [paths for paths in drawn if not isinstance(paths, ImageError)]
     return Finished(best, metrics, list(chain.from_iterable(found)))
-
-
-def _new_folder(options: TrainOptions, accelerator: Accelerator) -> Path:
-    """The folder of a new run, which must not exist yet."""
-    runs, name = Path(options.runs), options.name
-    if name is None:  # the first of shapes, shapes-2, shapes-3, … that is free
-        candidates = chain([options.data.kind], (f"{options.data.kind}-{n}" for n in count(2)))
-        name = next(name for name in candidates if not (runs / name).exists())
-    if (runs / name).exists():
-        raise ValueError(
-            f"{runs / name} exists already; resume={runs / name} goes on with it, "
-            "another name= starts a new run"
-        )
-    accelerator.wait_for_everyone()  # before one process makes the folder that another looks for
-    return runs / name
-
-
-def _options_of(folder: Path) -> TrainOptions:
-    if not (folder / "config.yaml").exists():
-        raise ValueError(f"resume={folder} is no run: it has no config.yaml")
-    return load_options(folder / "config.yaml")
 
 
 def _announce(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -19,11 +21,16 @@ from captioner.averaging import AveragedWeights
 from captioner.checkpoint import TrainingState, pack_optimizer, unpack_optimizer
 from captioner.config import LossOptions, TrainingOptions
 from captioner.data.loader import Batch, EpochBatches
+from captioner.data.records import unique
 from captioner.logs import RunLog
 from captioner.losses import moving_average
 from captioner.models.model import CaptioningModel
 from captioner.objectives import Objective
+from captioner.position import Position, Tally, added, means
 from captioner.progress import bar, console
+from captioner.random_state import random_state, set_random_state
+from captioner.schedule import learning_rate, set_rates
+from captioner.stopping import Stopped, Stopping, handling
 
 Metrics = dict[str, Any]
 
@@ -31,62 +38,13 @@ Metrics = dict[str, Any]
 SCORES = {"bleu-4": "BLEU-4", "cider": "CIDEr"}  # that may choose the best checkpoint
 
 
-def learning_rate(progress: float, warmup: float, schedule: str) -> float:
-    """Factor on the peak rate after a fraction `progress` of all updates: up, then down to 0."""
-    if progress < warmup:
-        return progress / warmup
-    if schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
-def added(parts: Iterable[dict[str, float]]) -> dict[str, float]:
-    """The sums, name by name."""
-    total: dict[str, float] = {}
-    for part in parts:
-        total |= {name: total.get(name, 0.0) + value for name, value in part.items()}
-    return total
-
-
-def means(sums: dict[str, float]) -> dict[str, float]:
-    """The loss per word; all others, such as the penalty and the reward, per caption."""
-    others = {name: sums[name] for name in sums if name not in ("words", "captions", "loss")}
-    per_caption = {name: value / sums["captions"] for name, value in others.items()}
-    return {"loss": sums["loss"] / sums["words"], **per_caption}
-
-
-@dataclass
-class Tally:
-    """Sums over the updates of one epoch, over all processes."""
-
-    sums: dict[str, float] = field(default_factory=dict)  # as `means` takes them
-    seconds: float = 0
-
-    def means(self) -> dict[str, float]:
-        speed = self.sums["captions"] / max(1e-9, self.seconds)
-        return {**means(self.sums), "captions_per_second": speed}
-
-
-@dataclass
-class Position:
-    """How far training has come."""
-
-    epoch: int = 0  # epochs completed
-    update: int = 0  # updates within the current epoch
-    updates: int = 0  # updates in all
-    best: float = -1.0  # highest validation score so far
-    worse: int = 0  # validations since
-    baseline: float = 0.0  # b of section 4.1, per word
-    seconds: float = 0.0  # of training and validation, over all resumptions
-    tally: Tally = field(default_factory=Tally)
-
-
 class Trainer:
     """Fits a model to batches; validates, logs and saves after each epoch.
 
     `validate` scores the model as it stands and `save` writes a checkpoint of it by name. An
     update's loss is divided by the words (or captions) of the whole update, over its pieces and all
-    processes, so that neither accumulation nor the number of processes changes what is learnt.
+    processes, so that neither accumulation nor the number of processes changes what is learnt. One
+    whose loss or gradient is no number is left out, by all processes.
     """
 
     def __init__(
@@ -102,6 +60,7 @@ class Trainer:
         fine_tune_from: int | None,
         validate: Callable[[], Metrics],
         save: Callable[[str, Metrics, TrainingState | None], None],
+        stopping: Stopping | None = None,
     ):
         self.model, self.optimizer, self.accelerator = model, optimizer, accelerator
         self.wrapped = accelerator.prepare(model)  # under DDP and autocast, where asked for
@@ -112,20 +71,25 @@ class Trainer:
         self.average = AveragedWeights(model, options.ema) if options.ema else None
         self.total = options.epochs * batches.updates
         self.position = Position()
+        self.stopping = stopping or Stopping()
 
     def fit(self, log: RunLog) -> None:
-        """Trains to the last epoch, or until `patience` validations in a row brought no gain."""
+        """Trains to the last epoch, or until `patience` validations in a row brought no gain.
+
+        SIGINT and SIGTERM end it behind an update, or in validation, with `last` saved and
+        Stopped raised. Raises ValueError where the numbers have become none.
+        """
         at = self.position
         if at.updates == 0:
-            self._save("last", {}, resumable=True)  # from here on the run can be resumed
-        while at.epoch < self.options.epochs and not self._out_of_patience():
-            self.train_epoch(log)
-            at.epoch, at.update = at.epoch + 1, 0
-            if at.epoch % self.options.validate_every == 0 or at.epoch == self.options.epochs:
-                self._validate(log)
-            at.tally = Tally()
-            log.flush()
-            self._save("last", {}, resumable=True)
+            self._save_last(log)  # from here on the run can be resumed
+        with handling(self.stopping):
+            try:
+                while at.epoch < self.options.epochs and not self._out_of_patience():
+                    self.train_epoch(log)
+                    self._end_epoch(log)
+            except Stopped:
+                self._save_last(log)
+                raise
 
     def _out_of_patience(self) -> bool:
         return self.options.patience is not None and self.position.worse >= self.options.patience
@@ -150,12 +114,21 @@ class Trainer:
                 at.seconds, at.tally.seconds = at.seconds + seconds, at.tally.seconds + seconds
                 started = time.perf_counter()
                 log.update(line)
+                if self.stopping.agreed:
+                    raise Stopped(self.stopping.number or signal.SIGTERM)
                 if every and at.updates % every == 0 and at.update < self.batches.updates:
-                    log.flush()
-                    self._save("last", {}, resumable=True)
+                    self._save_last(log)
                 rate = at.tally.means()["captions_per_second"]
                 note = f"{_learnt(line)} · {rate:.0f} captions/s"
                 progress.update(task, completed=at.updates, note=note)
+
+    def _end_epoch(self, log: RunLog) -> None:
+        at = self.position
+        epoch = at.epoch + 1
+        if epoch % self.options.validate_every == 0 or epoch == self.options.epochs:
+            self._validate(log)
+        at.epoch, at.update, at.tally = epoch, 0, Tally()
+        self._save_last(log)
 
     def _update(self, pieces: list[Batch]) -> Metrics:
         """One step of the optimiser on one update's images."""
@@ -179,31 +152,56 @@ class Trainer:
                 total = loss.cross_entropy + sum(w * term for w, term in others if w)
                 self.accelerator.backward(total * scale)
                 losses += torch.stack(loss[:2]).detach()
-        sums = self._sum(dict(zip(("loss", "penalty"), losses.tolist(), strict=True))) | sums
-        if not math.isfinite(sums["loss"] + sums["penalty"]):
-            raise ValueError(
-                f"the loss is {sums['loss'] + sums['penalty']} at update {at.updates + 1}; "
-                "checkpoints stay as they were. Try a lower training.learning_rate or training.clip"
-            )
-        rate = self._set_learning_rate()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        names, stop = ("loss", "penalty", "stop"), float(self.stopping.number > 0)
+        sums = self._sum(dict(zip(names, (*losses.tolist(), stop), strict=True))) | sums
+        self.stopping.agreed = sums.pop("stop") > 0
+        rate = self._set_rates()
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip))
         at.update, at.updates = at.update + 1, at.updates + 1
+        if math.isfinite(sums["loss"] + sums["penalty"] + norm):
+            self.optimizer.step()
+            self._count(sums)
+            learnt = {**means(sums), "learning_rate": rate, "gradient_norm": norm}
+        else:
+            learnt = self._skip(sums["loss"] + sums["penalty"], norm, pieces)
+        self.optimizer.zero_grad(set_to_none=True)
+        return {"step": at.updates, **learnt}
+
+    def _set_rates(self) -> float:
+        progress = (self.position.updates + 1) / self.total
+        factor = learning_rate(progress, self.options.warmup, self.options.schedule)
+        return set_rates(self.optimizer, factor)
+
+    def _count(self, sums: dict[str, float]) -> None:
+        at = self.position
+        at.in_a_row = 0
         at.baseline = moving_average(at.baseline, -sums["loss"] / sums["words"])
         if self.average:
             self.average.update(at.updates)
         at.tally.sums = added((at.tally.sums, sums))
-        line = {"step": at.updates, **means(sums)}
-        return {**line, "learning_rate": rate, "gradient_norm": float(norm)}
 
-    def _set_learning_rate(self) -> float:
-        """Gives each group its rate for the next update; returns the decoder's."""
-        progress = (self.position.updates + 1) / self.total
-        factor = learning_rate(progress, self.options.warmup, self.options.schedule)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
-        return self.optimizer.param_groups[0]["lr"]
+    def _skip(self, loss: float, norm: float, pieces: list[Batch]) -> Metrics:
+        """Leaves an update out. Raises ValueError for too many in a row, or where it is too late.
+
+        Loss and norm are the same in all processes, and so is what follows from them.
+        """
+        at = self.position
+        at.skipped, at.in_a_row = at.skipped + 1, at.in_a_row + 1
+        lost = not self._weights_are_finite()
+        if lost or at.in_a_row > self.options.max_skipped:
+            what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient's norm is {norm}"
+            records = self.loader.dataset.records
+            images = [records[i].image_id for piece in pieces for i in piece.items.tolist()]
+            why = "the weights are no numbers any more" if lost else f"{at.in_a_row} in a row"
+            raise ValueError(
+                f"the {what} at update {at.updates}; {why}; checkpoints stay as they were. Try a "
+                "lower training.learning_rate or training.clip. Its images: "
+                + ", ".join(unique(gather_object(images)))
+            )
+        return {"skipped": at.in_a_row}
+
+    def _weights_are_finite(self) -> bool:
+        return all(bool(p.isfinite().all()) for p in self.model.parameters())
 
     def _sum(self, parts: dict[str, float]) -> dict[str, float]:
         """The sums over all processes, of which each gives its part under the same names."""
@@ -217,12 +215,14 @@ class Trainer:
         with self._averaged():
             metrics = self.validate()
         at.seconds += time.perf_counter() - started
-        line = {"step": at.updates, "epoch": at.epoch, **at.tally.means(), **metrics}
+        line = {"step": at.updates, "epoch": at.epoch + 1, **at.tally.means(), **metrics}
+        if at.skipped:
+            line["skipped"] = at.skipped
         line["seconds"] = round(at.seconds, 2)
         log.validation(line)
         if self.accelerator.is_main_process:
             console.print(
-                f"epoch {at.epoch}/{self.options.epochs}: {_learnt(line)}, validation loss "
+                f"epoch {at.epoch + 1}/{self.options.epochs}: {_learnt(line)}, validation loss "
                 f"{line['val_loss']:.3f}, {SCORES[score]} {line[score]:.2f}, "
                 f"{line['captions_per_second']:.0f} captions/s, {at.seconds:.0f} s so far",
                 soft_wrap=True,
@@ -230,10 +230,19 @@ class Trainer:
         at.worse = 0 if line[score] > at.best else at.worse + 1
         if line[score] > at.best or line[score] == at.best == 0:  # as BLEU-4 may be for long
             at.best = line[score]
-            self._save("best", line, resumable=False)
+            self._save("best", line)
 
-    def _save(self, name: str, metrics: Metrics, resumable: bool) -> None:
-        state = self.state() if resumable else None
+    def _save_last(self, log: RunLog) -> None:
+        log.flush()  # no checkpoint is ahead of its log
+        self._save("last", {}, self.state())
+
+    def _save(self, name: str, metrics: Metrics, state: TrainingState | None = None) -> None:
+        """Raises ValueError rather than to put weights that are no numbers in the place of good."""
+        if not self._weights_are_finite():
+            raise ValueError(
+                f"the weights are no numbers any more after update {self.position.updates}; "
+                "checkpoints stay as they were. Try a lower training.learning_rate"
+            )
         with self._averaged():
             self.save(name, metrics, state)
 
@@ -244,50 +253,46 @@ class Trainer:
         """All that the model's saved weights do not tell: see `restore`."""
         tensors = pack_optimizer(self.optimizer)
         if self.average:
-            tensors |= {f"live.{i}": p.detach().clone() for i, p in enumerate(self.average.live)}
-        tensors["random"] = self._random_state()
-        values = {**asdict(self.position), "processes": self.accelerator.num_processes}
+            tensors |= self.average.state()
+        tensors["random"] = random_state(self.accelerator)
+        values = {
+            **asdict(self.position),
+            "processes": self.accelerator.num_processes,
+            "data": self.loader.dataset.hash,
+        }
         return TrainingState({k: v.contiguous().cpu() for k, v in tensors.items()}, values)
 
     def restore(self, state: TrainingState) -> None:
         """Goes back to where `state` was taken; the model already holds its saved weights.
 
-        Raises ValueError when the number of processes is another.
+        Raises ValueError when the number of processes or the training data are others, and when
+        the state does not belong to this model.
         """
-        values = dict(state.values)
-        processes = values.pop("processes")
+        try:
+            self._restore(dict(state.values), state.tensors)
+        except (KeyError, TypeError, RuntimeError, IndexError, AttributeError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(f"what was saved does not fit this run: {reason}") from error
+
+    def _restore(self, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        data, processes = values.pop("data", None), values.pop("processes")
         if processes != self.accelerator.num_processes:
             raise ValueError(
                 f"this run was trained by {processes} processes, now there are "
                 f"{self.accelerator.num_processes}; resume it with torchrun "
                 f"--nproc-per-node {processes}"
             )
+        if data not in (None, self.loader.dataset.hash):
+            raise ValueError("the training data have changed; restore them, or start a new run")
         self.position = Position(**{**values, "tally": Tally(**values["tally"])})
-        unpack_optimizer(self.optimizer, state.tensors)
+        unpack_optimizer(self.optimizer, tensors)
         if self.average:
-            with torch.no_grad():
-                for i, (live, mean) in enumerate(
-                    zip(self.average.live, self.average.mean, strict=True)
-                ):
-                    mean.copy_(live)
-                    live.copy_(state.tensors[f"live.{i}"])
-        self._set_random_state(state.tensors["random"])
-
-    def _random_state(self) -> Tensor:
-        """Torch's generators of each process: (processes, bytes)."""
-        state = torch.get_rng_state()
-        if self.accelerator.device.type == "cuda":
-            state = torch.cat([state, torch.cuda.get_rng_state(self.accelerator.device)])
-        return self.accelerator.gather(state[None].to(self.accelerator.device)).cpu()
-
-    def _set_random_state(self, states: Tensor) -> None:
-        state = states[self.accelerator.process_index]
-        host = len(torch.get_rng_state())
-        torch.set_rng_state(state[:host])
-        if self.accelerator.device.type == "cuda":
-            torch.cuda.set_rng_state(state[host:], self.accelerator.device)
+            self.average.restore(tensors)
+        set_random_state(self.accelerator, tensors["random"])
 
 
 def _learnt(line: Metrics) -> str:
     """The objective, for eyes."""
+    if "loss" not in line:
+        return "skipped"
     return f"reward {line['reward']:.1f}" if "reward" in line else f"loss {line['loss']:.3f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 import torch
 from accelerate import Accelerator
@@ -22,6 +23,7 @@ from captioner.evaluation import Evaluation, checks_attention, decode, evaluate
 from captioner.models.hard import HardAttention
 from captioner.models.model import CaptioningModel
 from captioner.objectives import batch_loss
+from captioner.stopping import Stopped, Stopping
 from captioner.vocabulary import Vocabulary
 
 BATCH = 64  # images
@@ -40,21 +42,31 @@ class Validation:
         search: SearchOptions,
         accelerator: Accelerator,
         training: Sequence[str] = (),
+        stopping: Stopping | None = None,
     ):
         """training: the captions trained on, to tell what is novel."""
         self.model, self.records, self.vocabulary = model, records, vocabulary
         self.source, self.search, self.accelerator = source, search, accelerator
         self.training = training
+        self.stopping = stopping or Stopping()
         self.latest: Evaluation | None = None  # of the last call
         images = CaptionedImages(records, vocabulary, source)
         self.loader = training_loader(images, EpochBatches(images.lengths, BATCH))
 
     def evaluation(self) -> Evaluation:
-        """All of `evaluate`'s scores, the same on every process."""
+        """All of `evaluate`'s scores, the same on every process.
+
+        Raises Stopped in all of them where a signal came to one.
+        """
+        drawn = torch.get_rng_state()  # loaders draw from it
         accelerator = self.accelerator
         mine = self.records[accelerator.process_index :: accelerator.num_processes]
         traced = checks_attention(self.records)
-        decoded = list(decode(self.model, mine, self.source, self.search, trace=traced))
+        decoded = decode(self.model, mine, self.source, self.search, trace=traced)
+        decoded = list(takewhile(lambda _: not self.stopping.number, decoded))
+        if number := max(gather_object([self.stopping.number])):
+            torch.set_rng_state(drawn)  # a resumed run validates anew
+            raise Stopped(number)
         if accelerator.num_processes > 1:
             order = {record.image_id: place for place, record in enumerate(self.records)}
             decoded = sorted(gather_object(decoded), key=lambda each: order[each.record.image_id])

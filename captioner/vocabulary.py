@@ -107,7 +107,7 @@ class Vocabulary:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             vocabulary, stored = cls(content["words"]), content["hash"]
             found = vocabulary.hash
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is no vocabulary of captioner: {error!r}") from error
         if found != stored:
             raise ValueError(f"{path} was changed: its words hash to {found}, it says {stored}")

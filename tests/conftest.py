@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import fuzzing
 import pytest
 import torch
 
@@ -10,6 +11,9 @@ from captioner.models.decoder import Decoder
 
 SIZES = {"vocabulary": 13, "annotation": 6, "hidden": 8, "embedding": 7, "attention": 5}
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+fuzzing.choose_budget()
 
 
 @pytest.fixture(autouse=True)

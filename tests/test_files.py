@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from captioner import files
-from captioner.files import recover_folder, whole_file, whole_folder, whole_text, write_atomically
+from captioner.files import (
+    locked,
+    recover_folder,
+    whole_file,
+    whole_folder,
+    whole_text,
+    write_atomically,
+)
 
 
 class PowerCutError(Exception):
@@ -123,3 +131,93 @@ def test_recovery_never_replaces_what_is_there(tmp_path: Path):
     recover_folder(tmp_path / "nothing")
     assert content(tmp_path / "last") == {"a": "new", "b": "new"}
     assert not (tmp_path / "nothing").exists()
+
+
+# Others at the same file or folder.
+
+
+def in_a_child(call) -> int:
+    """The exit status of a process that calls: 0, or 3 for a ValueError."""
+    child = os.fork()
+    if not child:
+        try:
+            call()
+        except ValueError:
+            os._exit(3)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_file_that_another_process_is_writing_is_refused(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    with whole_text(path) as opened:
+        opened.write("ours")
+        assert in_a_child(lambda: write_atomically(path, "theirs")) == 3
+    assert content(tmp_path) == {"a.txt": "ours"}
+    assert in_a_child(lambda: write_atomically(path, "theirs")) == 0
+    assert content(tmp_path) == {"a.txt": "theirs"}
+
+
+@pytest.mark.parametrize("text", ["", "new", "a longer text than there was"])
+def test_what_a_killed_writer_left_is_written_over(tmp_path: Path, text: str):
+    (tmp_path / ".a.partial.txt").write_text("half of something")
+    with whole_file(tmp_path / "a.txt") as temporary:
+        if text:
+            temporary.write_text(text)
+    assert content(tmp_path) == {"a.txt": text}
+
+
+def test_a_folder_is_locked_for_others_as_long_as_the_block_lasts(tmp_path: Path):
+    def take() -> None:
+        with locked(tmp_path):
+            pass
+
+    with locked(tmp_path):
+        assert in_a_child(take) == 3
+        assert in_a_child(take) == 3  # which has not opened the lock by closing it
+    assert in_a_child(take) == 0
+
+
+def test_one_that_waits_gets_the_folder_when_it_is_free(tmp_path: Path):
+    done = tmp_path / "done"
+
+    def wait() -> None:
+        with locked(tmp_path, wait=True):
+            done.touch()
+
+    with locked(tmp_path):
+        child = os.fork()
+        if not child:
+            wait()
+            os._exit(0)
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        assert not done.exists()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 and done.exists()
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="this system has no such locks")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path: Path, monkeypatch, number: int):
+    def refuse(*_: object) -> None:
+        raise OSError(number, "no locks here")
+
+    for name in ("flock", "lockf"):
+        monkeypatch.setattr(files.fcntl, name, refuse)
+    with locked(tmp_path):
+        write_atomically(tmp_path / "a.txt", "text")
+    assert (tmp_path / "a.txt").read_text() == "text"
+
+
+def test_what_cannot_be_written_is_named_and_what_was_there_kept(tmp_path: Path, monkeypatch):
+    write_atomically(tmp_path / "a.txt", "old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    said = r"a.txt can't be written: No space left on device; what stood there is kept$"
+    with pytest.raises(OSError, match=said):
+        write_atomically(tmp_path / "a.txt", "new")
+    with pytest.raises(OSError, match=r"last can't be written: No space left on device$"):
+        write_folder(tmp_path / "last", "new")
+    assert content(tmp_path) == {"a.txt": "old"}

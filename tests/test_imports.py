@@ -19,10 +19,13 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 # A name that ends in .* stands for all that a package holds and that is not named on its own.
 FLOORS = [
     [
-        *("captioner", "config", "files", "grid", "hub", "progress", "vocabulary"),
+        *("captioner", "config", "files", "grid", "hub", "progress", "stopping", "vocabulary"),
         *("data", "data.records", "data.tar"),
     ],
-    ["data.*", "models", "models.*", "losses", "metrics", "metrics.*", "averaging"],
+    [
+        *("data.*", "models", "models.*", "losses", "metrics", "metrics.*"),
+        *("averaging", "position", "random_state", "schedule"),
+    ],
     [
         *("search", "rules", "checkpoint", "caption", "rows", "card", "logs"),
         *("visualize", "visualize.*"),
@@ -30,6 +33,7 @@ FLOORS = [
     [
         *("build", "objectives", "training", "validation"),
         *("scoring", "attention_scores", "evaluation", "report"),
+        *("provenance", "run_folder"),
     ],
     ["captioner.captioner", "exported"],
     [

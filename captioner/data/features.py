@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from captioner.data.augmentation import view_of
 from captioner.data.images import Transform, open_image
 from captioner.data.records import Record
-from captioner.files import free_space, write_atomically
+from captioner.files import free_space, locked, write_atomically
 
 Progress = Callable[[Iterable, str, int], Iterable]
 
@@ -29,9 +32,17 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path):
+        """Raises ValueError for a cache that is damaged."""
         self.folder = Path(folder)
-        self.info = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
-        self._rows = {image_id: row for row, image_id in enumerate(self.info["images"])}
+        try:
+            self.info = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
+            size = (self.folder / "features.npy").stat().st_size
+            whole = size > 2 * math.prod(self.info["shape"])  # by the header
+            self._rows = {image_id: row for row, image_id in enumerate(self.info["images"])}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            whole = False
+        if not whole:
+            raise ValueError(f"the features in {self.folder} are damaged; delete them, to have new")
         self._array: np.ndarray | None = None
 
     def __call__(self, record: Record, view: int = 0) -> Tensor:
@@ -85,54 +96,69 @@ def cache_features(
     `encoder` is an `Encoder`, with its grid and annotation size. Of each image so many `views` are
     kept, as `view_of` makes them: first all images as they are, then all in view 1, … Features are
     written under a temporary name and renamed when whole; after an interruption the next call goes
-    on behind the last finished batch. Raises ValueError when the disk is too small, and ImageError
-    for an image that can't be read.
+    on behind the last finished batch, and of two processes one waits for the other. Raises
+    ValueError when the disk is too small, and ImageError for an image that can't be read.
     """
     folder = Path(root) / cache_key(encoder, transform, records, views)
-    if (folder / "index.json").exists():
-        return FeatureCache(folder)
     shape = (views * len(records), encoder.grid.height * encoder.grid.width, encoder.annotation)
+    if not (folder / "index.json").exists():
+        if not (folder / "features.npy.partial").exists():
+            _require_space(root, 2 * math.prod(shape))
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, wait=True):
+            if not (folder / "index.json").exists():
+                pixels = _Pixels(records, transform)
+                _fill(folder, encoder.folded().to(device), pixels, shape, progress, batch, workers)
+                index = {"shape": shape, "images": [record.image_id for record in records]}
+                write_atomically(folder / "index.json", json.dumps(index))
+    return FeatureCache(folder)
+
+
+def _fill(
+    folder: Path,
+    encoder: nn.Module,
+    pixels: _Pixels,
+    shape: tuple[int, int, int],
+    progress: Progress,
+    batch: int,
+    workers: int,
+) -> None:
+    """Writes features.npy; `done` keeps how many rows of it are, until all are."""
     partial, done_file = folder / "features.npy.partial", folder / "done"
     done = int(done_file.read_text()) if done_file.exists() and partial.exists() else 0
-    if not done:
-        _require_space(root, 2 * int(np.prod(shape)))
-        folder.mkdir(parents=True, exist_ok=True)
-    array = np.lib.format.open_memmap(
-        partial, mode="r+" if done else "w+", dtype=np.float16, shape=None if done else shape
-    )
+    header = io.BytesIO()
+    kind = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, kind)
     images = DataLoader(
-        _Pixels(records, transform, range(done, shape[0])),
+        Subset(pixels, range(done, shape[0])),
         batch,
         num_workers=workers,
         generator=torch.Generator(),  # a run that finds all cached must draw the same dropout
     )
-    encoder = encoder.folded().to(device)
-    for pixels in progress(images, "features", len(images)):
-        with torch.inference_mode():
-            annotations = encoder(pixels.to(device))
-        array[done : done + len(pixels)] = annotations.half().cpu().numpy()
-        done += len(pixels)
-        array.flush()
-        write_atomically(done_file, str(done))
-    del array
+    with partial.open("r+b" if done else "wb") as file:
+        file.write(header.getvalue())
+        file.seek(2 * done * shape[1] * shape[2], os.SEEK_CUR)
+        for several in progress(images, "features", len(images)):
+            with torch.inference_mode():
+                annotations = encoder(several.to(encoder.mean.device))
+            # Not through a mapping, where a full disk is no error but the end of the process.
+            file.write(annotations.half().cpu().numpy().tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+            done += len(several)
+            write_atomically(done_file, str(done))
     partial.replace(folder / "features.npy")
-    index = {"shape": shape, "images": [record.image_id for record in records]}
-    write_atomically(folder / "index.json", json.dumps(index))
     done_file.unlink()
-    return FeatureCache(folder)
 
 
 class _Pixels:
-    """The pixels for some rows of the features, for a DataLoader."""
+    """The pixels for each row of the features, for a DataLoader."""
 
-    def __init__(self, records: Sequence[Record], transform: Transform, rows: range):
-        self.records, self.transform, self.rows = records, transform, rows
+    def __init__(self, records: Sequence[Record], transform: Transform):
+        self.records, self.transform = records, transform
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Tensor:
-        view, number = divmod(self.rows[index], len(self.records))
+    def __getitem__(self, row: int) -> Tensor:
+        view, number = divmod(row, len(self.records))
         record = self.records[number]
         return self.transform(view_of(open_image(record.image), record.image_id, view))
 

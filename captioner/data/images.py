@@ -48,6 +48,9 @@ _TURNS = {
 class ImageError(ValueError):
     """A picture that can't be used; one line that names it and what is wrong with it."""
 
+    def __init__(self, said: str):
+        super().__init__(" ".join(said.splitlines()))  # a file's name may hold any character
+
 
 def open_image(
     source: Path | str | TarMember | ParquetMember | Image.Image | Drawable,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ from captioner.data.augmentation import view_of
 from captioner.data.features import FeatureCache
 from captioner.data.images import Transform, open_image
 from captioner.data.records import Record
+from captioner.stopping import leave_stopping_to_parent
 from captioner.vocabulary import PAD, START, Vocabulary
 
 POOL = 16  # batches whose images are sorted by length together
@@ -100,6 +103,11 @@ class PackedCaptions:
         return [self._ids[start:end].tolist() for start, end in pairwise(ends)]
 
     @property
+    def bytes(self) -> bytes:
+        """Equal only for equal captions of equal items."""
+        return b"".join(part.tobytes() for part in (self._ids, self._ends, self._last))
+
+    @property
     def first_lengths(self) -> np.ndarray:
         """Ids in the first caption of each item."""
         return np.diff(self._ends)[self._last[:-1]]
@@ -137,6 +145,13 @@ class CaptionedImages:
     def lengths(self) -> list[int]:
         """Words of each item's longest caption, `<end>` counted."""
         return self.captions.first_lengths.tolist()
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits: equal only for the same images with the same captions in their order."""
+        digest = hashlib.sha256(self.captions.bytes)
+        digest.update("\n".join(record.image_id for record in self.records).encode())
+        return digest.hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -260,6 +275,7 @@ def training_loader(
         collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,
+        worker_init_fn=leave_stopping_to_parent,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(0),
     )

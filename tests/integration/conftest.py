@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from browser import CHROMIUM, Browser
+from resuming import RECIPE
 from running import TINY, Ran, Trained, run_script
 
 
@@ -36,3 +37,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     browser = Browser(tmp_path_factory.mktemp("chromium"))
     yield browser
     browser.close()
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the recipe that nothing interrupted. Not to be written to."""
+    folder = tmp_path_factory.mktemp("whole")
+    torch.set_num_threads(1)
+    done = run_script("train", *RECIPE, "name=run", f"runs={folder}")
+    assert done.status == 0, done.err
+    return folder / "run"

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from running import ROOT, TINY, Ran, run_process, run_script
+from resuming import RECIPE, assert_equal
+from running import ROOT, TINY, Ran, run_process
 from safetensors.torch import load_file
 
 from captioner import run as run_module
@@ -17,13 +17,6 @@ from captioner.training import Trainer
 from captioner.validation import Validation
 
 Run = Callable[..., Ran]
-RECIPE = (
-    *TINY,
-    "training.batch_images=4",  # 6 updates an epoch
-    "training.save_every=2",
-    "training.ema=0.9",
-    "decoder.dropout=0.3",
-)
 KILLED = """
 import os, runpy, signal, sys
 from captioner.training import Trainer
@@ -43,35 +36,6 @@ runpy.run_path({script!r}, run_name="__main__")
 
 class KilledError(BaseException):
     """Not an Exception, so that nothing in between can take it for a mistake."""
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    torch.set_num_threads(1)
-    done = run_script("train", *RECIPE, "name=run", f"runs={folder}")
-    assert done.status == 0, done.err
-    return folder / "run"
-
-
-def log_of(run: Path) -> list[dict]:
-    """Validations, without what a clock measured."""
-    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    clocks = ("seconds", "captions_per_second")
-    return [{key: value for key, value in line.items() if key not in clocks} for line in log]
-
-
-def assert_equal(run: Path, whole: Path) -> None:
-    """Exactly the same losses, rates and norms, scores, weights, moments and random state."""
-    assert (run / "steps.jsonl").read_text() == (whole / "steps.jsonl").read_text()
-    assert log_of(run) == log_of(whole)
-    for name in ("best/model", "last/model", "last/training"):
-        one, other = (load_file(f / "checkpoints" / f"{name}.safetensors") for f in (run, whole))
-        assert one.keys() == other.keys()
-        assert [key for key in one if not torch.equal(one[key], other[key])] == []
-    for name in ("val.json", "val-captions.json"):
-        assert (run / "evaluation" / name).read_text() == (whole / "evaluation" / name).read_text()
 
 
 def test_the_run_has_what_makes_resuming_hard(whole: Path):

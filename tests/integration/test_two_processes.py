@@ -23,9 +23,9 @@ RECIPE = (
 )
 
 
-def torchrun(folder: Path, *arguments: str) -> Ran:
+def torchrun(folder: Path, *arguments: str, program: Path = ROOT / "scripts" / "train.py") -> Ran:
     options = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
-    return run_process(*options, ROOT / "scripts" / "train.py", *arguments, folder=folder)
+    return run_process(*options, program, *arguments, folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +77,36 @@ def test_both_learn_from_samples_of_their_own(tmp_path: Path):
     assert done.status == 0, done.err
     steps = lines(tmp_path / "runs" / "scst", "steps")
     assert len(steps) == 6 and all(line["reward"] > 0 for line in steps)
+
+
+STOPPED = """
+import os, runpy, signal, sys
+from captioner.training import Trainer
+
+update = Trainer._update
+
+def stopped(self, pieces):
+    if self.position.updates == 3 and self.accelerator.process_index == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return update(self, pieces)
+
+Trainer._update = stopped
+runpy.run_path({script!r}, run_name="__main__")
+"""
+
+
+def test_a_signal_to_one_stops_both_and_they_go_on_exactly(
+    one_and_two: tuple[Path, Path], tmp_path: Path
+):
+    program = tmp_path / "stopped.py"
+    program.write_text(STOPPED.format(script=str(ROOT / "scripts" / "train.py")))
+    done = torchrun(tmp_path, *RECIPE, "name=run", program=program)
+    assert done.status != 0 and "stopped; resume=runs/run" in done.err
+    saved = json.loads((tmp_path / "runs/run/checkpoints/last/training.json").read_text())
+    assert (saved["updates"], saved["processes"]) == (4, 2)
+    done = torchrun(tmp_path, "resume=runs/run")
+    assert done.status == 0, done.err
+    two, again = one_and_two[1], tmp_path / "runs" / "run"
+    assert (again / "steps.jsonl").read_text() == (two / "steps.jsonl").read_text()
+    one, other = (load_file(f / "checkpoints/last/model.safetensors") for f in (two, again))
+    assert all(torch.equal(one[name], other[name]) for name in one)

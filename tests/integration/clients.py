@@ -1,0 +1,111 @@
+"""Clients of the demo that speak as its page does, many at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from captioner.captioner import Captioner
+from captioner.config import DemoOptions, SearchOptions
+
+
+@contextmanager
+def served(captioner: Captioner, **options: object) -> Iterator[str]:
+    """The address of a demo that is there as long as the block lasts."""
+    from captioner.demo import serve
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    given = {"examples": 1, "search": captioner.options, **options}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", "")  # is put back behind
+        page = serve(captioner, DemoOptions(checkpoint="x", port=port, **given), block=False)
+        yield f"http://127.0.0.1:{port}"
+        page.close()
+
+
+class Client:
+    """A page in some browser."""
+
+    def __init__(self, address: str):
+        self.http = httpx.Client(base_url=address, timeout=60)
+        self.session = uuid.uuid4().hex
+        page = self.http.get("/config").json()
+        calls = [each for each in page["dependencies"] if len(each["inputs"]) > 2]
+        self.call, self.trigger = calls[0]["id"], calls[0]["targets"][0][0]
+
+    def upload(self, picture: Path, name: str = "a.png") -> httpx.Response:
+        files = {"files": (name, picture.read_bytes())}
+        return self.http.post("/gradio_api/upload", files=files)
+
+    def ask(self, path: str, search: SearchOptions) -> str:
+        """`captioned`, `busy`, or what else was answered."""
+        body = {
+            "data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, *vars(search).values()],
+            "fn_index": self.call,
+            "trigger_id": self.trigger,
+            "session_hash": self.session,
+        }
+        joined = self.http.post("/gradio_api/queue/join", json=body)
+        if joined.status_code == 503 and "full" in joined.text:
+            return "busy"
+        if joined.status_code != 200:
+            return joined.text
+        where = f"/gradio_api/queue/data?session_hash={self.session}"
+        with self.http.stream("GET", where) as events:
+            for line in events.iter_lines():
+                told = json.loads(line.removeprefix("data: ")) if line else {}
+                if told.get("msg") == "process_completed":
+                    if told["success"]:
+                        return "captioned"
+                    said = str(told["output"].get("error"))
+                    return "busy" if said.startswith("busy") else said
+        return "no answer"
+
+    def caption(self, picture: Path, search: SearchOptions) -> str:
+        return self.ask(self.upload(picture).json()[0], search)
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def crowd(
+    address: str, clients: int, seconds: float, picture: Path, search: SearchOptions
+) -> tuple[Counter, list[int]]:
+    """What so many clients were answered in that time, and the memory, ten times in it."""
+    answers, end, memory = Counter(), time.monotonic() + seconds, []
+
+    def work() -> None:
+        try:
+            client = Client(address)
+            while time.monotonic() < end:
+                answer = client.caption(picture, search)
+                answers[answer] += 1
+                if answer == "busy":
+                    time.sleep(0.2)
+        except Exception as error:
+            answers[repr(error)] += 1
+
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        time.sleep(seconds / 10)
+        memory.append(resident())
+    for thread in threads:
+        thread.join()
+    return answers, memory
