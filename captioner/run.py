@@ -130,14 +130,13 @@ def _build_trainer(
             )
             for split, seen in (("train", views), ("val", 1))
         }
+    align = Alignment(model.encoder.grid, sources["train"].transform)
     images = CaptionedImages(
         records["train"],
         vocabulary,
         sources["train"],
         options.training.captions_together,
-        Alignment(model.encoder.grid, sources["train"].transform)
-        if options.loss.grounding
-        else None,
+        align if options.loss.grounding else None,
     )
     batches = EpochBatches(
         images.lengths,

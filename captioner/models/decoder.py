@@ -275,5 +275,5 @@ class Decoder(nn.Module):
         embedded = torch.cat(words) if feedback else embedded
         logits = self.output(embedded, torch.cat(hiddens), torch.cat(contexts))
         draw = Draw(*map(torch.cat, zip(*draws, strict=True))) if draws else None
-        alphas = torch.cat(alphas)
-        return Unrolled(logits, attended(alphas, mask), draw, alphas)
+        alpha = torch.cat(alphas)
+        return Unrolled(logits, attended(alpha, mask), draw, alpha)
