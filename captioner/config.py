@@ -149,6 +149,8 @@ class DecoderOptions:
 class LossOptions:
     """Equation (14): L = Σ_t −log p(y_t) + λ Σ_i (1 − Σ_t α_ti)², summed over captions.
 
+    Where attention is told where to look, + λ_g Σ_t −log Σ_i α_ti m_ti (after Liu et al. 2017).
+
     The first term becomes −Σ_t A log p(y_t) where sampled captions y are rewarded, see `objective`.
     """
 
@@ -160,9 +162,10 @@ class LossOptions:
     label_smoothing: float = 0.0
     reinforce: float = 1.0  # λ_r of section 4.1, for hard attention that learns by reinforce
     entropy: float = 0.002  # λ_e of section 4.1, likewise; the authors' code has 0.002
+    grounding: float = 0.0  # λ_g: attention is to lie in the regions that a word names, if known
 
     def __post_init__(self) -> None:
-        for name in ("penalty", "reinforce", "entropy"):
+        for name in ("penalty", "reinforce", "entropy", "grounding"):
             _at_least(f"loss.{name}", getattr(self, name), 0)
         _one_of("loss.per", self.per, ("caption", "word"))
         _fraction("loss.label_smoothing", self.label_smoothing)
@@ -171,6 +174,8 @@ class LossOptions:
         _at_least("loss.samples", self.samples, 2 if self.baseline == "others" else 1)
         if self.objective == "self_critical" and self.label_smoothing:
             raise ValueError("loss.objective=self_critical has no labels: loss.label_smoothing=0")
+        if self.objective == "self_critical" and self.grounding:
+            raise ValueError("loss.objective=self_critical tells of no regions: loss.grounding=0")
 
 
 @dataclass
@@ -288,6 +293,8 @@ class TrainOptions:
                 "loss.objective=self_critical reads its own words alone: "
                 "training.scheduled_sampling=0"
             )
+        if self.loss.grounding and self.decoder.attention_kind == "none":
+            raise ValueError("loss.grounding needs attention: decoder.attention_kind is none")
 
     def from_start(self, trained: TrainOptions) -> TrainOptions:
         """These options with the data and the model of the run that `start` came from, but `ANEW`.

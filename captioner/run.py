@@ -10,6 +10,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
+from captioner.alignment import Alignment
 from captioner.build import (
     build_accelerator,
     build_collection,
@@ -80,7 +81,7 @@ def train(options: TrainOptions) -> Finished | None:
     if not resumed:
         folder = _new_folder(options, accelerator)
     set_seed(options.training.seed)
-    collection = build_collection(options.data)
+    collection = build_collection(options.data, ["train"] if options.loss.grounding else [])
     records = {split: collection.split(split, options.data.limit) for split in ("train", "val")}
     captions = collection.captions("train", options.data.limit)
     vocabulary = Vocabulary.build(captions, options.data.min_count)
@@ -129,8 +130,13 @@ def _build_trainer(
             )
             for split, seen in (("train", views), ("val", 1))
         }
+    align = Alignment(model.encoder.grid, sources["train"].transform)
     images = CaptionedImages(
-        records["train"], vocabulary, sources["train"], options.training.captions_together
+        records["train"],
+        vocabulary,
+        sources["train"],
+        options.training.captions_together,
+        align if options.loss.grounding else None,
     )
     batches = EpochBatches(
         images.lengths,

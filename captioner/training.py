@@ -29,6 +29,8 @@ Metrics = dict[str, Any]
 
 
 SCORES = {"bleu-4": "BLEU-4", "cider": "CIDEr"}  # that may choose the best checkpoint
+COUNTS = ("words", "captions", "named")  # words `named` have known regions
+PER = {"loss": "words", "grounding": "named"}
 
 
 def learning_rate(progress: float, warmup: float, schedule: str) -> float:
@@ -49,10 +51,9 @@ def added(parts: Iterable[dict[str, float]]) -> dict[str, float]:
 
 
 def means(sums: dict[str, float]) -> dict[str, float]:
-    """The loss per word; all others, such as the penalty and the reward, per caption."""
-    others = {name: sums[name] for name in sums if name not in ("words", "captions", "loss")}
-    per_caption = {name: value / sums["captions"] for name, value in others.items()}
-    return {"loss": sums["loss"] / sums["words"], **per_caption}
+    """Each sum per so many as `PER` says, of which there must be some; else per caption."""
+    counts = {name: sums.get(PER.get(name, "captions"), 0) for name in sums if name not in COUNTS}
+    return {name: sums[name] / count for name, count in counts.items() if count}
 
 
 @dataclass
@@ -166,7 +167,7 @@ class Trainer:
         sums = self._sum(added(lesson.sums for lesson in lessons))
         # DDP averages gradients over processes; ours are parts of one sum.
         scale = self.accelerator.num_processes / sums[f"{weights.per}s"]
-        losses = torch.zeros(2, device=self.accelerator.device)
+        losses = torch.zeros(3, device=self.accelerator.device)
         for i, lesson in enumerate(lessons):
             last = i == len(lessons) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
@@ -175,11 +176,13 @@ class Trainer:
                     (weights.penalty, loss.penalty),
                     (weights.reinforce, loss.reinforce),
                     (-weights.entropy, loss.entropy),
+                    (weights.grounding, loss.grounding),
                 )
                 total = loss.cross_entropy + sum(w * term for w, term in others if w)
                 self.accelerator.backward(total * scale)
-                losses += torch.stack(loss[:2]).detach()
-        sums = self._sum(dict(zip(("loss", "penalty"), losses.tolist(), strict=True))) | sums
+                losses += torch.stack(loss[:3]).detach()
+        names = ("loss", "penalty", "grounding")
+        sums = self._sum(dict(zip(names, losses.tolist(), strict=True))) | sums
         if not math.isfinite(sums["loss"] + sums["penalty"]):
             raise ValueError(
                 f"the loss is {sums['loss'] + sums['penalty']} at update {at.updates + 1}; "

@@ -26,7 +26,7 @@ FLOORS = [
     ["search", "rules", "checkpoint", "caption", "card", "logs", "visualize", "visualize.*"],
     [
         *("build", "objectives", "training", "validation"),
-        *("scoring", "attention_scores", "evaluation", "report"),
+        *("scoring", "alignment", "attention_scores", "evaluation", "report"),
     ],
     ["captioner.captioner", "exported"],
     [
