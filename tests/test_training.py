@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -310,7 +311,7 @@ def test_a_trainer_restored_from_any_save_goes_on_as_if_nothing_had_happened(
     resumed = Bench(tmp_path, **recipe)
     torch.manual_seed(99)
     resumed.model.load_state_dict(start.weights)
-    resumed.trainer.restore(start.state)
+    resumed.trainer.restore(deepcopy(start.state))
     resumed.fit()
     assert resumed.lines() == whole.lines()[start.state.values["updates"] :]
     assert equal(copied(resumed.model), copied(whole.model))
