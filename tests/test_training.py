@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -286,21 +288,30 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_overwritten(tmp_path:
 # Going on.
 
 
-@pytest.mark.parametrize("kind", ["soft", "hard"])
+@pytest.fixture(scope="module", params=["soft", "hard"])
+def recipe(request: pytest.FixtureRequest) -> dict[str, Any]:
+    decoder = {"attention_kind": request.param, "dropout": 0.3}
+    told = GROUNDED if request.param == "soft" else {}
+    return {"epochs": 2, "save_every": 2, "ema": 0.9, "accumulation": 2, "decoder": decoder} | told
+
+
+@pytest.fixture(scope="module")
+def whole(recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """What nothing interrupted."""
+    torch.set_num_threads(1)
+    return Bench(tmp_path_factory.mktemp("whole"), **recipe).fit()
+
+
 @pytest.mark.parametrize("stop", range(5))
 def test_a_trainer_restored_from_any_save_goes_on_as_if_nothing_had_happened(
-    tmp_path: Path, stop: int, kind: str
+    tmp_path: Path, stop: int, recipe: dict[str, Any], whole: Bench
 ):
-    recipe = {"epochs": 2, "save_every": 2, "ema": 0.9, "accumulation": 2}
-    recipe["decoder"] = {"attention_kind": kind, "dropout": 0.3}
-    recipe |= GROUNDED if kind == "soft" else {}
-    whole = Bench(tmp_path / "whole", **recipe).fit()
     place = [i for i, saved in enumerate(whole.saved) if saved.name == "last"][stop]
     start = whole.saved[place]
-    resumed = Bench(tmp_path / "resumed", **recipe)
+    resumed = Bench(tmp_path, **recipe)
     torch.manual_seed(99)
     resumed.model.load_state_dict(start.weights)
-    resumed.trainer.restore(start.state)
+    resumed.trainer.restore(deepcopy(start.state))
     resumed.fit()
     assert resumed.lines() == whole.lines()[start.state.values["updates"] :]
     assert equal(copied(resumed.model), copied(whole.model))

@@ -9,11 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, fx, nn
-from torch.fx.experimental.optimization import fuse
-from torchvision.models import get_model, get_model_weights, list_models
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from captioner.grid import Grid
 from captioner.models.timm_trunk import PREFIX, build_timm_trunk
@@ -80,6 +76,8 @@ class Encoder(nn.Module):
         Each batch norm of a torchvision trunk is multiplied into the convolution before it, and no
         longer passes over the grid on its own. The copy is not to be trained or saved.
         """
+        from torch.fx.experimental.optimization import fuse
+
         encoder = copy.deepcopy(self).eval()
         for name, part in encoder.trunk.named_children():
             if isinstance(part, fx.GraphModule):
@@ -193,7 +191,14 @@ def build_encoder(
     if name == "tiny":
         trunk: nn.Module = Tiny()
         load = _load_state_dict
-    else:
+    else:  # torchvision takes seconds to import
+        import torchvision
+        from torchvision.models import get_model, list_models
+        from torchvision.models.feature_extraction import (
+            create_feature_extractor,
+            get_graph_node_names,
+        )
+
         if name not in list_models(module=torchvision.models):
             raise ValueError(
                 f"no encoder {name!r}; it is tiny, a torchvision model, e.g. resnet50, or timm/…"
@@ -224,6 +229,8 @@ class _Only(nn.Module):
 
 def _load_weights(name: str) -> Callable[[nn.Module, str], None]:
     """A loader that knows the weight names torchvision has for a model."""
+
+    from torchvision.models import get_model_weights
 
     def load(trunk: nn.Module, weights: str) -> None:
         known = get_model_weights(name)

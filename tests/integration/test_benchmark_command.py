@@ -8,6 +8,8 @@ from pathlib import Path
 
 from running import Ran
 
+from captioner.benchmark.timing import peak_resident
+
 
 def test_a_quick_benchmark_prints_a_table_and_writes_it(run: Callable[..., Ran], tmp_path: Path):
     done = run("benchmark", "sizes=quick", "repeats=1", "device=cpu", "out=here")
@@ -17,6 +19,8 @@ def test_a_quick_benchmark_prints_a_table_and_writes_it(run: Callable[..., Ran],
     assert "here/benchmark.json" in done.out
     for row in content["rows"]:
         assert row["name"].split()[0] in done.out
+    (memory,) = (row for row in content["rows"] if row["name"].startswith("memory for 60 images"))
+    assert (memory["value"] is None) == (peak_resident() is None)
 
 
 def test_a_mistake_is_named(run: Callable[..., Ran]):

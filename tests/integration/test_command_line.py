@@ -11,6 +11,7 @@ from running import ROOT, Ran, run_process
 
 Run = Callable[..., Ran]
 SCRIPTS = ("train", "evaluate", "caption", "visualize", "demo")
+SMALL = "data.sizes={train:9,val:1,test:1,novel:1}"
 
 
 @pytest.mark.parametrize(
@@ -34,8 +35,8 @@ SCRIPTS = ("train", "evaluate", "caption", "visualize", "demo")
         ("train", "data=csv data.file=no.csv", "no.csv"),
         ("train", "data=karpathy data.file=no.json data.root=.", "no.json"),
         ("train", "data=coco data.root=nowhere", "nowhere"),
-        ("train", "encoder.weights=no.pt", "no.pt"),
-        ("train", "encoder.name=resnet0 encoder.node=layer4", "no encoder 'resnet0'"),
+        ("train", "encoder.weights=no.pt SMALL", "no.pt"),
+        ("train", "encoder.name=resnet0 encoder.node=layer4 SMALL", "no encoder 'resnet0'"),
         ("train", "device=gpu", "no device 'gpu' here"),
         ("train", "resume=nowhere", "resume=nowhere is no run"),
         ("train", "resume=RUN training.epochs=9", "training.epochs=9 can't be set"),
@@ -61,8 +62,8 @@ SCRIPTS = ("train", "evaluate", "caption", "visualize", "demo")
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_names_it(trained, run, tmp_path, script, arguments, named):
-    places = {"BEST": str(trained.checkpoint), "RUN": str(trained.folder)}
-    given = [re.sub("BEST|RUN", lambda m: places[m[0]], each) for each in arguments.split()]
+    places = {"BEST": str(trained.checkpoint), "RUN": str(trained.folder), "SMALL": SMALL}
+    given = [re.sub("BEST|RUN|SMALL", lambda m: places[m[0]], each) for each in arguments.split()]
     done = run(script, *given)
     assert re.search(named, done.mistake), done.err
     assert done.err.startswith("error: ") and list(tmp_path.iterdir()) == []

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client import AsyncKernelManager
+from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
@@ -21,19 +25,26 @@ def read(path: Path) -> NotebookNode:
     return notebook
 
 
-def execute(name: str, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> NotebookNode:
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[AsyncKernelManager]:
+    """One for all notebooks, since each would import torch anew."""
+    manager = AsyncKernelManager(kernel_name="python3")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    run_sync(manager.start_kernel)(cwd=str(ROOT / "notebooks"), env=environment)
+    yield manager
+    run_sync(manager.shutdown_kernel)(now=True)
+
+
+def execute(name: str, kernel: AsyncKernelManager, **parameters: object) -> NotebookNode:
     """Runs a notebook where it lies, with other values for what its `parameters` cell sets."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = read(ROOT / "notebooks" / name)
     place = next(i for i, cell in enumerate(notebook.cells) if "parameters" in tags(cell))
     for parameter in parameters:
         assert re.search(rf"\b{parameter}\b.* = ", notebook.cells[place].source)
     values = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
     notebook.cells.insert(place + 1, new_code_cell(values))
-    NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": ROOT / "notebooks"}}
-    ).execute()
+    notebook.cells.insert(0, new_code_cell("%reset -f"))  # nothing is left of the one before
+    NotebookClient(notebook, km=kernel, timeout=600).execute()
     return notebook
 
 
@@ -68,25 +79,25 @@ def test_it_defines_nothing_reusable(path: Path):
     assert "from captioner" in code
 
 
-def test_gates(trained: Trained, monkeypatch: pytest.MonkeyPatch):
-    done = execute("01_lstm_gates.ipynb", monkeypatch, checkpoint=str(trained.checkpoint))
+def test_gates(trained: Trained, kernel: AsyncKernelManager):
+    done = execute("01_lstm_gates.ipynb", kernel, checkpoint=str(trained.checkpoint))
     assert "c_t = f c_{t-1} + i g" in printed(done) and "forget bias +20" in printed(done)
     assert pictures(done) == 6
 
 
-def test_attention(trained: Trained, monkeypatch: pytest.MonkeyPatch):
-    done = execute("02_attention.ipynb", monkeypatch, checkpoint=str(trained.checkpoint))
+def test_attention(trained: Trained, kernel: AsyncKernelManager):
+    done = execute("02_attention.ipynb", kernel, checkpoint=str(trained.checkpoint))
     written = dict(re.findall(r"^(as it is|shuffled|unplaced): (.*)$", printed(done), re.M))
     assert len(written) == 3 and written["as it is"] == written["shuffled"]
     assert pictures(done) == 2
 
 
 def test_training_on_pictures_of_one_s_own(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, kernel: AsyncKernelManager, tmp_path: Path
 ):
     folder, checkpoint = str(tmp_path / "own"), str(trained.checkpoint)
     values = {"checkpoint": checkpoint, "folder": folder, "pictures": 40, "epochs": 2}
-    done = execute("03_train_your_own.ipynb", monkeypatch, **values)
+    done = execute("03_train_your_own.ipynb", kernel, **values)
     assert "nowhere.png" in printed(done) and "4 cells under 2 columns" in printed(done)
     assert "of 24 captions are wholly true" in printed(done)
     assert len(list(Path(folder, "attention").iterdir())) == 3

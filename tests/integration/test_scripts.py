@@ -242,27 +242,3 @@ def test_visualize_draws_a_split(trained: Trained, run: Run, tmp_path: Path):
 def test_visualize_fails_where_no_picture_can_be_read(trained: Trained, run: Run, photos: Path):
     done = run("visualize", f"checkpoint={trained.checkpoint}", "images=photos/c.png")
     assert done.status == 1 and "photos/c.png" in done.err
-
-
-# export
-
-
-def test_what_is_exported_captions_as_the_checkpoint_does(trained: Trained, run: Run, tmp_path):
-    pytest.importorskip("onnxscript")
-    pytest.importorskip("onnxruntime")
-    for seed in range(3):
-        write_picture(tmp_path / "photos" / f"{seed}.png", seed)
-    done = run("export", f"checkpoint={trained.checkpoint}", "out=onnx")
-    assert done.status == 0, done.err
-    assert "onnx/step.onnx" in done.out
-    ours, theirs = (
-        lines(run("caption", f"checkpoint={which}", "images=photos").out)
-        for which in (trained.checkpoint, "onnx")
-    )
-    for one, other in zip(ours, theirs, strict=True):
-        assert one.pop("log_prob") == pytest.approx(other.pop("log_prob"), abs=1e-4)
-        assert one == other
-    assert "exists already" in run("export", f"checkpoint={trained.checkpoint}", "out=onnx").mistake
-    assert (
-        "run on the cpu" in run("caption", "checkpoint=onnx", "images=photos", "device=x").mistake
-    )

@@ -7,13 +7,15 @@ import logging
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers import KINDS
-from tiny import SIDE, build_tiny, write_picture
+from running import ROOT, Ran, run_script
+from tiny import SIDE, Tiny, build_tiny, write_picture
 
 from captioner.caption import Caption
 from captioner.captioner import Captioner
@@ -34,25 +36,36 @@ BEAM = SearchOptions(
 )  # so that every rule of the search shows
 
 
-def talkative(options: SearchOptions, seed: int = 0, **decoder: int | float | str) -> Captioner:
+ARGUMENTS = [f"search.{name}={value}" for name, value in vars(BEAM).items() if value is not None]
+
+
+def talkative(**decoder: int | float | str) -> Tiny:
     """A random model with weights so large that each picture has a caption of its own."""
-    tiny = build_tiny(seed, **decoder)
+    tiny = build_tiny(**decoder)
     with torch.no_grad():
         for parameter in tiny.model.decoder.parameters():
             parameter.normal_(std=0.8)
-    transform = Transform(SIDE, "squash")
-    gated = tiny.options.decoder.beta != "none" or "adaptive" in decoder.values()
-    return Captioner(tiny.model, tiny.vocabulary, transform, options, gated)
+    return tiny
 
 
 @pytest.fixture(scope="module")
-def captioner() -> Captioner:
-    return talkative(BEAM)
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return talkative().save(tmp_path_factory.mktemp("exported") / "best")
 
 
 @pytest.fixture(scope="module")
-def folder(captioner: Captioner, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(captioner, tmp_path_factory.mktemp("exported") / "onnx")
+def folder(checkpoint: Path) -> Path:
+    """Written by the command."""
+    folder = checkpoint.parent / "onnx"
+    done = run_script("export", f"checkpoint={checkpoint}", f"out={folder}", *ARGUMENTS)
+    assert done.status == 0, done.err
+    assert "onnx/step.onnx" in done.out
+    return folder
+
+
+@pytest.fixture
+def captioner(checkpoint: Path) -> Captioner:
+    return Captioner.load(checkpoint, "cpu", BEAM)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +112,9 @@ def test_a_width_of_one_is_greedy(captioner: Captioner, folder: Path, pictures: 
 
 @pytest.mark.parametrize("kind", ["hard", "adaptive-gru"])
 def test_every_kind_of_memory_and_state_goes_through(kind: str, tmp_path: Path, pictures: list):
-    captioner = talkative(SearchOptions(width=2, max_length=6), **KINDS[kind])
+    tiny, options = talkative(**KINDS[kind]), SearchOptions(width=2, max_length=6)
+    transform = Transform(SIDE, "squash")
+    captioner = Captioner(tiny.model, tiny.vocabulary, transform, options, gated=True)
     exported = ExportedCaptioner.load(export(captioner, tmp_path / "onnx"))
     for one, other in zip(
         captioner.caption(pictures[:9]), exported.caption(pictures[:9]), strict=True
@@ -128,10 +143,29 @@ def test_no_torch_is_needed(captioner: Captioner, folder: Path, tmp_path: Path):
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
     )
-    captioner.options = BEAM
     assert done.stdout.splitlines() == [caption.text for caption in captioner.caption(paths)]
+
+
+def test_the_command_captions_with_it_as_with_the_checkpoint(
+    checkpoint: Path, folder: Path, run: Callable[..., Ran], tmp_path: Path
+):
+    for seed in range(3):
+        write_picture(tmp_path / "photos" / f"{seed}.png", seed)
+
+    def rows(which: Path) -> list[dict]:
+        done = run("caption", f"checkpoint={which}", "images=photos", *ARGUMENTS)
+        return [json.loads(line) for line in done.out.splitlines()]
+
+    ours, theirs = rows(checkpoint), rows(folder)
+    assert len(ours) == 3
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.pop("log_prob") == pytest.approx(other.pop("log_prob"), abs=1e-4)
+        assert one == other
+    assert "exists already" in run("export", f"checkpoint={checkpoint}", f"out={folder}").mistake
+    given = (f"checkpoint={folder}", "images=photos", "device=x")
+    assert "run on the cpu" in run("caption", *given).mistake
 
 
 def test_a_folder_holds_all_there_is_and_is_not_overwritten(captioner: Captioner, folder: Path):
