@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captioner.data.augmentation import boxes_in_view, crop_of
+from captioner.data.augmentation import crop_of
 from captioner.data.images import Transform
 from captioner.data.records import Mention, Record
 from captioner.grid import Grid
@@ -25,14 +25,8 @@ def visible(
     if record.regions is None:
         return []
     crop, (width, height) = crop_of(record.image_id, view), record.regions.shape
-    shape = (crop.width * width, crop.height * height)
-    moved = (
-        Mention(
-            mention.index,
-            transform.boxes(boxes_in_view(mention.boxes, record.image_id, view), shape),
-        )
-        for mention in record.regions.mentions(caption)
-    )
+    shape, found = (crop.width * width, crop.height * height), record.regions.mentions(caption)
+    moved = [Mention(each.index, transform.boxes(crop.boxes(each.boxes), shape)) for each in found]
     return [mention for mention in moved if mention.boxes]
 
 

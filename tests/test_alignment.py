@@ -17,7 +17,7 @@ from captioner.data.loader import CaptionedImages, ImageSource, collate
 from captioner.data.records import Box, Mention, Record
 from captioner.grid import Grid
 from captioner.metrics.grounding import coverage
-from captioner.vocabulary import Vocabulary, words
+from captioner.vocabulary import UNKNOWN, Vocabulary, words
 
 GRID = Grid(4, 4, stride=16, offset=8, size=64)
 
@@ -63,12 +63,11 @@ def test_cells_are_covered_as_far_as_the_encoder_sees_the_region(fit: str, view:
     share = white.reshape(4, 16, 4, 16).mean(axis=(1, 3))
     regions = Alignment(GRID, transform)(record(regions=dogs), ["dog"], view)
     assert regions[0, 0].view(4, 4).numpy() == pytest.approx(share, abs=0.12)
-    assert share.max() == pytest.approx(1, abs=0.05)
+    assert share.max() > 0.5
 
 
 def test_what_a_view_cuts_off_is_not_looked_for():
     view = next(view for view in range(1, 99) if crop_of("1", view).left > 0.2)
-    assert crop_of("1", view).mirrored in (False, True)
     left = record(regions=Dogs((0.0, 0.0, 0.2, 1.0)))
     transform = Transform(64, "squash")
     assert [m.index for m in visible(left, ["a", "dog"], transform)] == [1]
@@ -77,15 +76,13 @@ def test_what_a_view_cuts_off_is_not_looked_for():
 
 
 @pytest.mark.parametrize("together", [None, 2])
-@pytest.mark.parametrize("min_count", [1, 40])
-def test_a_batch_has_the_regions_of_each_caption_at_its_words(together: int | None, min_count: int):
+def test_a_batch_has_the_regions_of_each_caption_at_its_words(together: int | None):
     """Though captions are sorted by length, and rare words become `<unk>`."""
     grid, transform = build_tiny().model.encoder.grid, Transform(SIDE, "squash")
+    source, align = ImageSource(transform), Alignment(grid, transform)
     captions = [text for each in scenes() for text in each.captions]
-    vocabulary = Vocabulary.build(captions, min_count)
-    images = CaptionedImages(
-        scenes(), vocabulary, ImageSource(transform), together, Alignment(grid, transform)
-    )
+    vocabulary, few = (Vocabulary.build(captions, min_count) for min_count in (1, 40))
+    images = CaptionedImages(scenes(), vocabulary, source, together, align)
     batch = collate([images[i] for i in range(len(images))])
     assert batch.regions.shape == (*batch.mask.shape, grid.height * grid.width)
     assert not batch.regions[~batch.mask].any()
@@ -104,6 +101,9 @@ def test_a_batch_has_the_regions_of_each_caption_at_its_words(together: int | No
             torch.testing.assert_close(batch.regions[n, k], expected)
     assert batch.named == named > len(captions)
     assert batch.to(torch.device("cpu")).named == named
+    images = CaptionedImages(scenes(), few, source, together, align)
+    other = collate([images[i] for i in range(len(images))])
+    assert (other.targets == UNKNOWN).any() and torch.equal(other.regions, batch.regions)
 
 
 def test_without_being_asked_a_batch_has_no_regions():

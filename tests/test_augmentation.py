@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioner.data.augmentation import AREA, STRETCH, boxes_in_view, view_of
+from captioner.data.augmentation import AREA, STRETCH, crop_of, view_of
 
 WIDTH, HEIGHT = 120, 80
 
@@ -49,7 +49,7 @@ def test_a_single_pixel_has_views(ramp: Image.Image):
 @pytest.mark.parametrize("view", range(9))
 def test_boxes_go_with_the_view(ramp: Image.Image, view: int):
     """Columns and rows of a box's edges are read off the view's pixels."""
-    (box,) = boxes_in_view([(0.3, 0.25, 0.7, 0.6)], "a", view)
+    (box,) = crop_of("a", view).boxes([(0.3, 0.3, 0.7, 0.7)])
     pixels = np.asarray(view_of(ramp, "a", view)).astype(float)
     height, width, _ = pixels.shape
     x = sorted(
@@ -57,5 +57,5 @@ def test_boxes_go_with_the_view(ramp: Image.Image, view: int):
     )
     y = [np.interp(edge * height - 0.5, range(height), pixels[:, 0, 1]) / 3 for edge in box[1::2]]
     assert (np.array(x) + 0.5) / WIDTH == pytest.approx([0.3, 0.7], abs=0.01)
-    assert (np.array(y) + 0.5) / HEIGHT == pytest.approx([0.25, 0.6], abs=0.01)
-    assert boxes_in_view([(-0.2, 0.0, 0.0, 1.0)], "a", view) == []
+    assert (np.array(y) + 0.5) / HEIGHT == pytest.approx([0.3, 0.7], abs=0.01)
+    assert crop_of("a", view).boxes([(-0.2, 0.0, 0.0, 1.0)]) == []

@@ -26,6 +26,17 @@ class Crop(NamedTuple):
     height: float
     mirrored: bool
 
+    def boxes(self, boxes: Sequence[Box]) -> list[Box]:
+        """Boxes on the picture as they lie on the view. What is cut off is left out."""
+        moved = []
+        for box in boxes:
+            left, right = ((x - self.left) / self.width for x in box[::2])
+            top, bottom = ((y - self.top) / self.height for y in box[1::2])
+            if self.mirrored:
+                left, right = 1 - right, 1 - left
+            moved.append((left, top, right, bottom))
+        return on_the_image(moved)
+
 
 def crop_of(image_id: str, view: int) -> Crop:
     """A function of `image_id` and `view`, of nothing else. View 0 is the whole picture."""
@@ -49,16 +60,3 @@ def view_of(image: Image.Image, image_id: str, view: int) -> Image.Image:
     size = (max(1, round(width)), max(1, round(height)))
     seen = image.resize(size, Image.Resampling.BICUBIC, box=box)
     return ImageOps.mirror(seen) if crop.mirrored else seen
-
-
-def boxes_in_view(boxes: Sequence[Box], image_id: str, view: int) -> list[Box]:
-    """Boxes on a picture as they lie on its view. What the crop cuts off is left out."""
-    crop = crop_of(image_id, view)
-    moved = []
-    for box in boxes:
-        left, right = ((x - crop.left) / crop.width for x in box[::2])
-        top, bottom = ((y - crop.top) / crop.height for y in box[1::2])
-        moved.append(
-            (1 - right, top, 1 - left, bottom) if crop.mirrored else (left, top, right, bottom)
-        )
-    return on_the_image(moved)

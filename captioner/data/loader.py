@@ -181,7 +181,7 @@ def collate(items: Sequence[Item]) -> Batch:
         for k, caption in enumerate(several):
             words[n, k, 1 : 1 + len(caption)] = torch.tensor(caption)
     batch = batch_of(torch.stack(images), words, torch.tensor(numbers))
-    if None not in regions:
+    if regions[0] is not None:
         batch.regions = torch.zeros(*batch.mask.shape, regions[0].shape[-1])
         for n, several in enumerate(regions):
             batch.regions[n, : several.shape[0], : several.shape[1]] = several
