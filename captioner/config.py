@@ -293,8 +293,6 @@ class TrainOptions:
                 "loss.objective=self_critical reads its own words alone: "
                 "training.scheduled_sampling=0"
             )
-        if self.loss.grounding and self.decoder.attention_kind == "none":
-            raise ValueError("loss.grounding needs attention: decoder.attention_kind is none")
 
     def from_start(self, trained: TrainOptions) -> TrainOptions:
         """These options with the data and the model of the run that `start` came from, but `ANEW`.

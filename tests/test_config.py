@@ -103,14 +103,6 @@ from captioner.data.shapes import SPLITS
             {"objective": "self_critical", "grounding": 1.0},
             "tells of no regions: loss.grounding=0",
         ),
-        (
-            TrainOptions,
-            {
-                "loss": LossOptions(grounding=1.0),
-                "decoder": DecoderOptions(attention_kind="none"),
-            },
-            "loss.grounding needs attention: decoder.attention_kind is none",
-        ),
         (LossOptions, {"label_smoothing": 1.5}, "loss.label_smoothing"),
         (TrainingOptions, {"epochs": 0}, "training.epochs"),
         (TrainingOptions, {"patience": 0}, "training.patience"),

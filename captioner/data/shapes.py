@@ -38,7 +38,7 @@ FORMATION = {1: (1,), 2: (2,), 3: (1, 2)}
 SPACING = (0.02, 0.035)
 """Distances between the objects of a group."""
 MAX_OBJECTS = 4
-MAX_TILT = math.radians(20)
+MAX_TILT = math.radians(12)
 """Less than what makes a square a diamond."""
 
 
