@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captioner.alignment import visible
 from captioner.data.images import Transform
 from captioner.data.records import Mention, Record, unique
 from captioner.grid import Centres, Grid
@@ -42,7 +43,7 @@ def look(record: Record, caption: Words, trace: Trace, grid: Grid, transform: Tr
     """
     alphas = trace.alpha.float().reshape(-1, grid.height, grid.width).numpy()
     kind, chosen = object_words(record, caption)
-    tally = _placed(_mentions(record, caption, transform), alphas, grid.centres)
+    tally = _placed(visible(record, caption, transform), alphas, grid.centres)
     if record.regions is not None:
         tally["object-words"] = [len(chosen)]
     tally["attention-entropy"] = [entropy(alphas[i]) for i in chosen]
@@ -63,15 +64,6 @@ def object_words(record: Record, caption: Words) -> tuple[str, list[int]]:
         return "object", [mention.index for mention in record.regions.mentions(caption)]
     names_nothing = FUNCTION_WORDS.union(SPECIALS)
     return "content", [i for i, word in enumerate(caption) if word not in names_nothing]
-
-
-def _mentions(record: Record, caption: Words, transform: Transform) -> list[Mention]:
-    """With boxes on the encoder's picture; what is not on it is left out."""
-    if record.regions is None:
-        return []
-    shape, found = record.regions.shape, record.regions.mentions(caption)
-    moved = [Mention(each.index, transform.boxes(each.boxes, shape)) for each in found]
-    return [mention for mention in moved if mention.boxes]
 
 
 def _placed(mentions: Sequence[Mention], alphas: np.ndarray, centres: Centres) -> Tally:
@@ -156,7 +148,7 @@ class Probe:
         for n, record in enumerate(records):
             tally: Tally = defaultdict(list)
             for k, text in enumerate(given[n]):
-                mentions = _mentions(record, words(text), self.transform)
+                mentions = visible(record, words(text), self.transform)
                 for name, values in _placed(mentions, alphas[n, k], self.grid.centres).items():
                     tally[f"reference-{name}"] += values
             tallies.append(tally)

@@ -31,7 +31,7 @@ from captioner.data.readers import (
     read_karpathy,
     read_webdataset,
 )
-from captioner.data.records import Collection, Record
+from captioner.data.records import Collection, Record, unique
 from captioner.data.shapes import read_shapes
 from captioner.models.decoder import Decoder
 from captioner.models.encoder import Encoder, build_encoder
@@ -86,15 +86,23 @@ def has_fast_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and fast
 
 
-def build_collection(options: DataOptions) -> Collection:
+def build_collection(options: DataOptions, grounded: Sequence[str] = ()) -> Collection:
     """Reads (or draws up) the data set that the options name. Raises ValueError as its reader.
 
-    Regions of photographs are read for `options.split` alone, in which attention is scored.
+    Regions of photographs are read for `options.split`, in which attention is scored, and for the
+    splits `grounded`, in which it is told where to look: they must have some.
     """
     collection = _read_collection(options)
     if options.entities is not None:
-        records = collection.split(options.split, options.limit)
-        collection.problems += read_entities(Path(options.entities), records)
+        for split in unique((options.split, *grounded)):
+            records = collection.split(split, options.limit)
+            collection.problems += read_entities(Path(options.entities), records)
+    for split in grounded:
+        if all(record.regions is None for record in collection.split(split)):
+            raise ValueError(
+                "loss.grounding needs regions: those of data=shapes, or for photographs those of "
+                "Flickr30k Entities, data.entities=DIR"
+            )
     return collection
 
 

@@ -155,6 +155,8 @@ class DecoderOptions:
 class LossOptions:
     """Equation (14): L = Σ_t −log p(y_t) + λ Σ_i (1 − Σ_t α_ti)², summed over captions.
 
+    Where attention is told where to look, + λ_g Σ_t −log Σ_i α_ti m_ti (after Liu et al. 2017).
+
     The first term becomes −Σ_t A log p(y_t) where sampled captions y are rewarded, see `objective`.
     """
 
@@ -166,9 +168,10 @@ class LossOptions:
     label_smoothing: float = 0.0
     reinforce: float = 1.0  # λ_r of section 4.1, for hard attention that learns by reinforce
     entropy: float = 0.002  # λ_e of section 4.1, likewise; the authors' code has 0.002
+    grounding: float = 0.0  # λ_g: attention is to lie in the regions that a word names, if known
 
     def __post_init__(self) -> None:
-        for name in ("penalty", "reinforce", "entropy"):
+        for name in ("penalty", "reinforce", "entropy", "grounding"):
             _at_least(f"loss.{name}", getattr(self, name), 0)
         _one_of("loss.per", self.per, ("caption", "word"))
         _fraction("loss.label_smoothing", self.label_smoothing)
@@ -177,6 +180,8 @@ class LossOptions:
         _at_least("loss.samples", self.samples, 2 if self.baseline == "others" else 1)
         if self.objective == "self_critical" and self.label_smoothing:
             raise ValueError("loss.objective=self_critical has no labels: loss.label_smoothing=0")
+        if self.objective == "self_critical" and self.grounding:
+            raise ValueError("loss.objective=self_critical tells of no regions: loss.grounding=0")
 
 
 @dataclass

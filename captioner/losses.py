@@ -1,4 +1,4 @@
-"""What training minimises (Xu et al. 2015, section 4.1 and equation (14))."""
+"""What training minimises (Xu et al. 2015, section 4.1 and equation (14); Liu et al. 2017)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class CaptionLoss(NamedTuple):
 
     cross_entropy: Tensor  # scalar, −Σ log p(y_t) over M real words, smoothed, or `policy_gradient`
     penalty: Tensor  # scalar, Σ over captions of Σ_i (1 − Σ_t α_ti)²
+    grounding: Tensor  # scalar, see `grounding`; zero where no regions are asked for
     reinforce: Tensor  # scalar, of which only the gradient has a meaning; see `reinforce`
     entropy: Tensor  # scalar, Σ H[s_t]; like `reinforce` zero where no location is drawn
 
@@ -24,7 +25,7 @@ class CaptionLoss(NamedTuple):
 def caption_loss(
     logits: Tensor, targets: Tensor, attended: Tensor, real: Tensor, label_smoothing: float = 0.0
 ) -> CaptionLoss:
-    """Both terms of equation (14), and none of section 4.1.
+    """Both terms of equation (14), and none of section 4.1 or of `grounding`.
 
     logits: (M, V) and targets: (M,) of the real words. attended: (N, K, L), Σ_t α_t over each
     caption's real words. real: (N, K), false for rows that only fill up an image with fewer
@@ -34,7 +35,7 @@ def caption_loss(
         logits.float(), targets, reduction="sum", label_smoothing=label_smoothing
     )
     zero = entropy.new_zeros(())
-    return CaptionLoss(entropy, doubly_stochastic_penalty(attended[real]), zero, zero)
+    return CaptionLoss(entropy, doubly_stochastic_penalty(attended[real]), zero, zero, zero)
 
 
 def doubly_stochastic_penalty(attended: Tensor) -> Tensor:
@@ -43,6 +44,23 @@ def doubly_stochastic_penalty(attended: Tensor) -> Tensor:
     attended: (B, L), Σ_t α_t. The sum over locations is the paper's, not a mean over them.
     """
     return (1 - attended).square().sum()
+
+
+def grounding(alphas: Tensor, regions: Tensor) -> Tensor:
+    r"""−Σ_t log Σ_i α_ti m_ti over the words that name something whose regions are known.
+
+    alphas: (M, L). regions: (M, L), m_ti in [0, 1], the share of location i's cell that the regions
+    of word t cover; words for which it is zero everywhere add nothing.
+
+    Supervised attention after Liu et al. 2017 ("Attention correctness in neural image captioning",
+    AAAI), their strong supervision by alignment annotation. Σ_i α_ti m_ti is what they call the
+    attention's correctness, and the probability that s_t of equation (8) lies in the regions. It is
+    to become likely, wherever in them that may be; a deviation, since their loss is the
+    cross-entropy to an even spread, −Σ_i m_ti log α_ti / Σ_i m_ti.
+    """
+    inside = (alphas * regions).sum(-1)
+    log_p = inside.clamp(min=torch.finfo(inside.dtype).tiny).log()
+    return -(log_p * regions.any(-1)).sum()
 
 
 def reinforce(

@@ -14,6 +14,7 @@ from captioner.losses import (
     CaptionLoss,
     caption_loss,
     doubly_stochastic_penalty,
+    grounding,
     policy_gradient,
     reinforce,
 )
@@ -46,10 +47,12 @@ class Objective(Protocol):
 def batch_loss(
     model: nn.Module, batch: Batch, label_smoothing: float = 0.0, baseline: float = 0.0
 ) -> CaptionLoss:
-    """The sums of equation (14), and of section 4.1, for a batch under teacher forcing."""
-    logits, attended, draw = model(batch.images, batch.tokens, batch.mask)
+    """The sums of equation (14), section 4.1 and `grounding` for a batch under teacher forcing."""
+    logits, attended, draw, alphas = model(batch.images, batch.tokens, batch.mask)
     targets = in_order(batch.targets, batch.mask)
     loss = caption_loss(logits, targets, attended, batch.mask[..., 0], label_smoothing)
+    if batch.regions is not None:
+        loss = loss._replace(grounding=grounding(alphas, in_order(batch.regions, batch.mask)))
     if draw is None:
         return loss
     surrogate = reinforce(logits, targets, draw.log_prob, batch.mask, baseline, label_smoothing)
@@ -63,7 +66,8 @@ class CrossEntropy:
         self.label_smoothing = label_smoothing
 
     def lesson(self, batch: Batch) -> Lesson:
-        return Lesson(batch, {"words": batch.words, "captions": batch.captions})
+        sums = {"words": batch.words, "captions": batch.captions, "named": batch.named}
+        return Lesson(batch, sums)
 
     def loss(self, model: nn.Module, lesson: Lesson, baseline: float) -> CaptionLoss:
         return batch_loss(model, lesson.batch, self.label_smoothing, baseline)
@@ -128,12 +132,12 @@ class SelfCritical:
     def loss(self, model: nn.Module, lesson: Lesson, baseline: float) -> CaptionLoss:
         """`cross_entropy` is the surrogate whose gradient the class tells."""
         batch = lesson.batch
-        logits, attended, _ = model(batch.images, batch.tokens, batch.mask)
+        logits, attended, *_ = model(batch.images, batch.tokens, batch.mask)
         advantages = in_order(lesson.advantages[..., None].expand_as(batch.mask), batch.mask)
         surrogate = policy_gradient(logits, in_order(batch.targets, batch.mask), advantages)
         penalty = doubly_stochastic_penalty(attended[batch.mask[..., 0]])
         zero = surrogate.new_zeros(())
-        return CaptionLoss(surrogate, penalty, zero, zero)
+        return CaptionLoss(surrogate, penalty, zero, zero, zero)
 
 
 def mean_of_others(rewards: Tensor) -> Tensor:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+COUNTS = ("words", "captions", "named")  # words `named` have known regions
+PER = {"loss": "words", "grounding": "named"}
+
 
 def added(parts: Iterable[dict[str, float]]) -> dict[str, float]:
     """The sums, name by name."""
@@ -15,10 +18,9 @@ def added(parts: Iterable[dict[str, float]]) -> dict[str, float]:
 
 
 def means(sums: dict[str, float]) -> dict[str, float]:
-    """The loss per word; all others, such as the penalty and the reward, per caption."""
-    others = {name: sums[name] for name in sums if name not in ("words", "captions", "loss")}
-    per_caption = {name: value / sums["captions"] for name, value in others.items()}
-    return {"loss": sums["loss"] / sums["words"], **per_caption}
+    """Each sum per so many as `PER` says, of which there must be some; else per caption."""
+    counts = {name: sums.get(PER.get(name, "captions"), 0) for name in sums if name not in COUNTS}
+    return {name: sums[name] / count for name, count in counts.items() if count}
 
 
 @dataclass

@@ -11,6 +11,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
+from captioner.alignment import Alignment
 from captioner.build import (
     build_accelerator,
     build_collection,
@@ -100,7 +101,7 @@ def _run(
     last = last_checkpoint(folder, accelerator)
     begin = last or (open_checkpoint(options.start) if options.start else None)
     set_seed(options.training.seed)
-    collection = build_collection(options.data)
+    collection = build_collection(options.data, ["train"] if options.loss.grounding else [])
     records = {split: collection.split(split, options.data.limit) for split in ("train", "val")}
     captions = collection.captions("train", options.data.limit)
     vocabulary = Vocabulary.build(captions, options.data.min_count)
@@ -166,8 +167,13 @@ def _build_trainer(
             )
             for split, seen in (("train", views), ("val", 1))
         }
+    align = Alignment(model.encoder.grid, sources["train"].transform)
     images = CaptionedImages(
-        records["train"], vocabulary, sources["train"], options.training.captions_together
+        records["train"],
+        vocabulary,
+        sources["train"],
+        options.training.captions_together,
+        align if options.loss.grounding else None,
     )
     batches = EpochBatches(
         images.lengths,

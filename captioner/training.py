@@ -139,7 +139,7 @@ class Trainer:
         sums = self._sum(added(lesson.sums for lesson in lessons))
         # DDP averages gradients over processes; ours are parts of one sum.
         scale = self.accelerator.num_processes / sums[f"{weights.per}s"]
-        losses = torch.zeros(2, device=self.accelerator.device)
+        losses = torch.zeros(3, device=self.accelerator.device)
         for i, lesson in enumerate(lessons):
             last = i == len(lessons) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
@@ -148,11 +148,12 @@ class Trainer:
                     (weights.penalty, loss.penalty),
                     (weights.reinforce, loss.reinforce),
                     (-weights.entropy, loss.entropy),
+                    (weights.grounding, loss.grounding),
                 )
                 total = loss.cross_entropy + sum(w * term for w, term in others if w)
                 self.accelerator.backward(total * scale)
-                losses += torch.stack(loss[:2]).detach()
-        names, stop = ("loss", "penalty", "stop"), float(self.stopping.number > 0)
+                losses += torch.stack(loss[:3]).detach()
+        names, stop = ("loss", "penalty", "grounding", "stop"), float(self.stopping.number > 0)
         sums = self._sum(dict(zip(names, (*losses.tolist(), stop), strict=True))) | sums
         self.stopping.agreed = sums.pop("stop") > 0
         rate = self._set_rates()

@@ -100,8 +100,7 @@ class Validation:
         attention, device = self.model.decoder.attention, self.accelerator.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(0)
-            batch = Batch(*(part[:DRAWN] for part in vars(next(iter(self.loader))).values()))
-            batch = batch.to(device)
+            batch = next(iter(self.loader)).each(lambda part: part[:DRAWN]).to(device)
             attention.train()
             with torch.no_grad():
                 log_p = -float(batch_loss(self.model, batch).cross_entropy) / batch.words

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from tiny import SIDE, build_tiny, scenes
 
+from captioner.alignment import Alignment
 from captioner.build import build_accelerator, build_objective, build_optimizer
 from captioner.checkpoint import TrainingState
 from captioner.config import LossOptions, TrainingOptions, TrainOptions
@@ -46,6 +47,7 @@ class Bench:
         loss: LossOptions | None = None,
         fine_tune_from: int | None = 0,
         decoder: dict[str, Any] | None = None,
+        aligned: bool = False,
         **options: Any,
     ):
         self.folder, self.validations = folder, 0
@@ -56,7 +58,9 @@ class Bench:
         self.options = TrainingOptions(
             **{"epochs": 1, "batch_images": 4, "precision": "fp32", **options}
         )
-        images = CaptionedImages(scenes(), tiny.vocabulary, ImageSource(Transform(SIDE, "squash")))
+        transform = Transform(SIDE, "squash")
+        align = Alignment(self.model.encoder.grid, transform) if aligned else None
+        images = CaptionedImages(scenes(), tiny.vocabulary, ImageSource(transform), align=align)
         batches = EpochBatches(images.lengths, 4, accumulation=self.options.accumulation)
 
         def validate() -> dict[str, float]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioner.data.augmentation import AREA, STRETCH, view_of
+from captioner.data.augmentation import AREA, STRETCH, crop_of, view_of
 
 WIDTH, HEIGHT = 120, 80
 
@@ -44,3 +44,18 @@ def test_views_are_upright_crops_of_the_stated_sizes_and_half_are_mirrored(ramp:
 
 def test_a_single_pixel_has_views(ramp: Image.Image):
     assert view_of(ramp.crop((0, 0, 1, 1)), "a", 1).size == (1, 1)
+
+
+@pytest.mark.parametrize("view", range(9))
+def test_boxes_go_with_the_view(ramp: Image.Image, view: int):
+    """Columns and rows of a box's edges are read off the view's pixels."""
+    (box,) = crop_of("a", view).boxes([(0.3, 0.3, 0.7, 0.7)])
+    pixels = np.asarray(view_of(ramp, "a", view)).astype(float)
+    height, width, _ = pixels.shape
+    x = sorted(
+        np.interp(edge * width - 0.5, range(width), pixels[0, :, 0]) / 2 for edge in box[::2]
+    )
+    y = [np.interp(edge * height - 0.5, range(height), pixels[:, 0, 1]) / 3 for edge in box[1::2]]
+    assert (np.array(x) + 0.5) / WIDTH == pytest.approx([0.3, 0.7], abs=0.01)
+    assert (np.array(y) + 0.5) / HEIGHT == pytest.approx([0.3, 0.7], abs=0.01)
+    assert crop_of("a", view).boxes([(-0.2, 0.0, 0.0, 1.0)]) == []

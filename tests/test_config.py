@@ -97,6 +97,12 @@ from captioner.data.shapes import SPLITS
             "own words alone: training.scheduled_sampling=0",
         ),
         (LossOptions, {"penalty": -0.1}, "loss.penalty"),
+        (LossOptions, {"grounding": -0.1}, "loss.grounding is -0.1; it must be at least 0"),
+        (
+            LossOptions,
+            {"objective": "self_critical", "grounding": 1.0},
+            "tells of no regions: loss.grounding=0",
+        ),
         (LossOptions, {"label_smoothing": 1.5}, "loss.label_smoothing"),
         (TrainingOptions, {"epochs": 0}, "training.epochs"),
         (TrainingOptions, {"patience": 0}, "training.patience"),

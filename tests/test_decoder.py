@@ -185,7 +185,7 @@ def gradients(decoder: Decoder, ragged: Ragged) -> tuple[Tensor, dict[str, Tenso
     decoder.zero_grad()
     torch.manual_seed(1)  # for the same draws, where locations are drawn
     annotations, mask = ragged.annotations.double().requires_grad_(), ragged.mask
-    logits, attended, draw = decoder(ragged.tokens, mask, annotations)
+    logits, attended, draw, _ = decoder(ragged.tokens, mask, annotations)
     targets = in_order(ragged.targets, mask)
     loss = sum(caption_loss(logits, targets, attended, mask[..., 0], 0.1))
     if draw is not None:

@@ -154,7 +154,9 @@ def test_a_wrong_folder_is_named(folder: Path):
         read_entities(folder / "elsewhere", records("1000092795"))
 
 
-def test_the_option_gives_regions_to_the_split_that_is_scored(folder: Path):
+def test_the_option_gives_regions_to_the_split_that_is_scored_and_to_one_that_is_grounded(
+    folder: Path,
+):
     sentence = '{{"raw": "{}"}}'.format("A man in a blue shirt enjoying themselves .")
     entries = [
         f'{{"filename": "{name}.jpg", "split": "{split}", "sentences": [{sentence}]}}'
@@ -168,5 +170,11 @@ def test_the_option_gives_regions_to_the_split_that_is_scored(folder: Path):
     (scored,), (other,) = collection.split("test"), collection.split("train")
     assert scored.regions.mentions(words(scored.captions[0])) == [Mention(1, [RIGHT])]
     assert other.regions is None and collection.problems == []
+    write(folder / "Annotations" / "8.xml", ANNOTATION)
+    write(folder / "Sentences" / "8.txt", SENTENCES)
+    options = SplitOptions(split="test", entities=str(folder)).over(trained)
+    assert all(record.regions for record in build_collection(options, ["train"]).records)
+    with pytest.raises(ValueError, match=r"loss\.grounding needs regions: .* data\.entities=DIR"):
+        build_collection(trained, ["train"])
     with pytest.raises(ValueError, match=r"data\.entities is for photographs"):
         DataOptions(entities=str(folder))

@@ -155,7 +155,7 @@ def told(decoder: Decoder, tokens: Tensor, annotations: Tensor, baseline: float)
     """Cross-entropy, what REINFORCE adds to it, and log p(s), of captions in columns."""
     mask = torch.ones_like(tokens[..., 1:], dtype=torch.bool)
     targets = in_order(tokens[..., 1:], mask)
-    logits, attended, draw = decoder(tokens[..., :-1], mask, annotations)
+    logits, attended, draw, _ = decoder(tokens[..., :-1], mask, annotations)
     loss = caption_loss(logits, targets, attended, mask[..., 0]).cross_entropy.double()
     surrogate = reinforce(logits, targets, draw.log_prob, mask, baseline)
     return [loss, surrogate, draw.log_prob.sum()]

@@ -32,7 +32,7 @@ FLOORS = [
     ],
     [
         *("build", "objectives", "training", "validation"),
-        *("scoring", "attention_scores", "evaluation", "report"),
+        *("scoring", "alignment", "attention_scores", "evaluation", "report"),
         *("provenance", "run_folder"),
     ],
     ["captioner.captioner", "exported"],

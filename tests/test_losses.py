@@ -11,6 +11,7 @@ from torch import Tensor
 from captioner.losses import (
     caption_loss,
     doubly_stochastic_penalty,
+    grounding,
     moving_average,
     reinforce,
 )
@@ -86,6 +87,40 @@ def test_half_precision_logits_are_summed_in_single_precision():
     assert float(loss.cross_entropy) == pytest.approx(words * math.log(V), rel=1e-5)
 
 
+# Attention that is told where to look.
+
+
+def test_grounding_is_the_sum_worked_out_by_hand():
+    alphas = torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.5, 0.0], [0.1, 0.2, 0.7]])
+    regions = torch.tensor([[1.0, 0.0, 0.5], [0.0, 0.25, 1.0], [0.0, 0.0, 0.0]])
+    # 0.5 + 0.25 / 2 lies inside, then 0.5 / 4; the third word names nothing.
+    expected = -math.log(0.625) - math.log(0.125)
+    assert float(grounding(alphas, regions)) == pytest.approx(expected)
+
+
+def test_grounding_moves_attention_into_the_regions_and_leaves_other_words_alone():
+    scores = torch.randn(2, L, requires_grad=True)
+    regions = torch.zeros(2, L)
+    regions[0, :3] = 1
+    inside = [float(scores.softmax(-1)[0, :3].sum())]
+    for _ in range(60):
+        (gradient,) = torch.autograd.grad(grounding(scores.softmax(-1), regions), scores)
+        assert not gradient[1].any()
+        scores = (scores - gradient).detach().requires_grad_()
+        inside.append(float(scores.softmax(-1)[0, :3].sum()))
+    assert inside == sorted(inside) and inside[-1] > 0.9
+
+
+def test_grounding_of_attention_far_outside_is_finite_and_leads_back():
+    scores = torch.tensor([[80.0, 0.0]], requires_grad=True)  # e^-80 inside
+    loss = grounding(scores.softmax(-1), torch.tensor([[0.0, 1.0]]))
+    (gradient,) = torch.autograd.grad(loss, scores)
+    assert float(loss) == pytest.approx(80, rel=1e-3)
+    assert gradient.tolist() == [[pytest.approx(1), pytest.approx(-1)]]
+    nowhere = grounding(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+    assert nowhere.isfinite() and nowhere > 80
+
+
 # Section 4.1.
 
 
@@ -126,7 +161,7 @@ def test_words_learn_nothing_from_the_reward():
 def test_soft_attention_adds_nothing_of_section_4_1():
     logits, targets, _ = captions([2])
     loss = caption_loss(logits, targets, torch.ones(1, 1, L), torch.ones(1, 1, dtype=torch.bool))
-    assert loss.reinforce == loss.entropy == 0
+    assert loss.reinforce == loss.entropy == loss.grounding == 0
 
 
 def test_the_baseline_is_the_moving_average_of_the_paper():

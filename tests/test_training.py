@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from bench import UPDATES, Bench, copied, equal
+from helpers import KINDS
 
 from captioner.config import LossOptions
 from captioner.training import learning_rate
@@ -78,6 +79,52 @@ def test_the_penalty_is_learnt_with_its_weight(tmp_path: Path):
     assert without[0]["penalty"] == heavy[0]["penalty"]
     assert heavy[0]["gradient_norm"] > light[0]["gradient_norm"] > without[0]["gradient_norm"]
     assert heavy[-1]["penalty"] < without[-1]["penalty"]
+
+
+GROUNDED = {"aligned": True, "loss": LossOptions(grounding=1.0)}
+
+
+def test_regions_are_learnt_the_same_however_an_update_is_cut_up(tmp_path: Path):
+    """Pieces hold different numbers of named words; what is logged is the mean over all of them."""
+    one, other = (Bench(tmp_path / str(n), accumulation=n, **GROUNDED).fit() for n in (1, 3))
+    first = next(iter(one.trainer.loader))
+    assert 0 < first.named < first.words
+    for a, b in zip(one.lines(), other.lines(), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+    assert torch.allclose(weights(one, "decoder"), weights(other, "decoder"), atol=1e-4)
+    (line,) = one.lines("log")
+    epoch = [step["grounding"] for step in one.lines()]
+    assert min(epoch) < line["grounding"] < max(epoch)
+
+
+@pytest.mark.parametrize("kind", ["soft", "hard", "multihead", "dot", "adaptive"])
+def test_attention_of_every_kind_learns_where_to_look_with_its_weight(tmp_path: Path, kind: str):
+    def told(weight: float) -> list[float]:
+        bench = Bench(
+            tmp_path / str(weight),
+            loss=LossOptions(grounding=weight),
+            decoder=KINDS.get(kind),
+            aligned=True,
+            epochs=6,
+            learning_rate=1e-2,
+        )
+        return [line["grounding"] for line in bench.fit().lines()]
+
+    without, light, heavy = map(told, (0.0, 1.0, 30.0))
+    assert without[0] == light[0] == heavy[0]
+    assert heavy[-1] < light[-1] < without[-1]
+    assert heavy[-1] < 0.7 * heavy[0]
+
+
+def test_without_its_weight_regions_change_nothing(tmp_path: Path):
+    plain, told = (
+        Bench(tmp_path / str(aligned), aligned=aligned, decoder={"dropout": 0.3}).fit()
+        for aligned in (False, True)
+    )
+    assert equal(copied(plain.model), copied(told.model))
+    assert all("grounding" not in line for line in plain.lines() + plain.lines("log"))
+    for a, b in zip(plain.lines(), told.lines(), strict=True):
+        assert b.pop("grounding") > 0 and a == b
 
 
 @pytest.mark.parametrize("clip", [0.05, 1e6])
@@ -251,7 +298,8 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_overwritten(tmp_path:
 @pytest.fixture(scope="module", params=["soft", "hard"])
 def recipe(request: pytest.FixtureRequest) -> dict[str, Any]:
     decoder = {"attention_kind": request.param, "dropout": 0.3}
-    return {"epochs": 2, "save_every": 2, "ema": 0.9, "accumulation": 2, "decoder": decoder}
+    told = GROUNDED if request.param == "soft" else {}
+    return {"epochs": 2, "save_every": 2, "ema": 0.9, "accumulation": 2, "decoder": decoder} | told
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ def _crescent() -> np.ndarray:
 
 OUTLINES = {
     "circle": _arc(0.95, 0, 2 * np.pi),
-    "square": 0.84 * np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]]),
+    "square": 0.87 * np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]]),
     "triangle": np.array([[0, -1.05], [1.1, 0.85], [-1.1, 0.85]]),
     "star": _star(),
     "cross": _cross(),

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from captioner.data.parquet import ParquetMember
-from captioner.data.records import Box, Drawable
+from captioner.data.records import Box, Drawable, on_the_image
 from captioner.data.tar import TarMember
 
 if TYPE_CHECKING:
@@ -155,8 +155,7 @@ class Transform:
             )
             for box in boxes
         )
-        cut = (tuple(min(max(edge, 0.0), 1.0) for edge in box) for box in moved)
-        return [box for box in cut if box[0] < box[2] and box[1] < box[3]]
+        return on_the_image(moved)
 
     def _place(self, shape: tuple[int, int]) -> tuple[float, float, float, float]:
         """Left, top, right and bottom of a whole picture on the square, which a crop exceeds."""

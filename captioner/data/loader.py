@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -24,6 +24,9 @@ from captioner.vocabulary import PAD, START, Vocabulary
 
 POOL = 16  # batches whose images are sorted by length together
 
+Align = Callable[[Record, Sequence[str], int], Tensor]
+"""Of a record, captions of it and a view, (K, T, L): see `captioner.alignment.Alignment`."""
+
 
 @dataclass
 class Batch:
@@ -37,6 +40,7 @@ class Batch:
     targets: Tensor  # (N, K, T) the words to predict: y_1, …, y_{T-1}, `<end>`
     mask: Tensor  # (N, K, T)
     items: Tensor  # (N,) which items of `CaptionedImages` these are
+    regions: Tensor | None = None  # (N, K, T, L) m of `Alignment`, of the targets, where asked for
 
     @property
     def captions(self) -> int:
@@ -46,8 +50,17 @@ class Batch:
     def words(self) -> int:
         return int(self.mask.sum())
 
+    @property
+    def named(self) -> int:
+        """Words whose regions are known."""
+        return 0 if self.regions is None else int(self.regions.any(-1).sum())
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with each of its tensors changed."""
+        return Batch(*(part if part is None else change(part) for part in vars(self).values()))
+
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in vars(self).values()))
+        return self.each(lambda part: part.to(device, non_blocking=True))
 
 
 class ImageSource:
@@ -75,6 +88,7 @@ class Item(NamedTuple):
     image: Tensor  # as `ImageSource` gives it
     captions: list[list[int]]
     number: int  # of `CaptionedImages`, whichever view this is
+    regions: Tensor | None = None  # (K, T, L) of the captions, where asked for
 
 
 class PackedCaptions:
@@ -118,7 +132,8 @@ class CaptionedImages:
 
     An index beyond the items, index + view × items, means an item in another view. `together` makes
     several items of an image, with at most so many captions each. The image is then encoded once
-    per item: slower per caption, but an update sees more different images.
+    per item: slower per caption, but an update sees more different images. `align` adds the regions
+    that words name.
     """
 
     def __init__(
@@ -127,17 +142,23 @@ class CaptionedImages:
         vocabulary: Vocabulary,
         source: ImageSource,
         together: int | None = None,
+        align: Align | None = None,
     ):
-        self.source = source
+        self.source, self.align = source, align
         self.records = []  # per item
+        self.texts = []  # likewise, of its captions in their order, where they are aligned
 
         def captions() -> Iterator[list[list[int]]]:
             for record in records:
-                encoded = [vocabulary.encode(text) for text in record.captions]
+                encoded = [(vocabulary.encode(text), text) for text in record.captions]
                 step = together or len(encoded)
                 for first in range(0, len(encoded), step):
+                    several = encoded[first : first + step]
+                    several.sort(key=lambda pair: len(pair[0]), reverse=True)
                     self.records.append(record)
-                    yield sorted(encoded[first : first + step], key=len, reverse=True)
+                    if align is not None:
+                        self.texts.append([text for _, text in several])
+                    yield [ids for ids, _ in several]
 
         self.captions = PackedCaptions(captions())
 
@@ -158,12 +179,15 @@ class CaptionedImages:
 
     def __getitem__(self, index: int) -> Item:
         view, number = divmod(index, len(self))
-        return Item(self.source(self.records[number], view), self.captions[number], number)
+        record, regions = self.records[number], None
+        if self.align is not None:
+            regions = self.align(record, self.texts[number], view)
+        return Item(self.source(record, view), self.captions[number], number, regions)
 
 
 def collate(items: Sequence[Item]) -> Batch:
     """Stacks images and pads captions."""
-    images, captions, numbers = zip(*items, strict=True)
+    images, captions, numbers, regions = zip(*items, strict=True)
     rows = max(len(several) for several in captions)
     steps = max(len(several[0]) for several in captions)
     words = torch.full((len(items), rows, 1 + steps), PAD)
@@ -171,7 +195,12 @@ def collate(items: Sequence[Item]) -> Batch:
     for n, several in enumerate(captions):
         for k, caption in enumerate(several):
             words[n, k, 1 : 1 + len(caption)] = torch.tensor(caption)
-    return batch_of(torch.stack(images), words, torch.tensor(numbers))
+    batch = batch_of(torch.stack(images), words, torch.tensor(numbers))
+    if regions[0] is not None:
+        batch.regions = torch.zeros(*batch.mask.shape, regions[0].shape[-1])
+        for n, several in enumerate(regions):
+            batch.regions[n, : several.shape[0], : several.shape[1]] = several
+    return batch
 
 
 def batch_of(images: Tensor, words: Tensor, items: Tensor) -> Batch:

@@ -15,6 +15,12 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom, as fractions in [0, 1] of the image's width and height."""
 
 
+def on_the_image(boxes: Iterable[Box]) -> list[Box]:
+    """The parts of boxes that lie on the image; what lies beyond is left out."""
+    cut = (tuple(min(max(edge, 0.0), 1.0) for edge in box) for box in boxes)
+    return [box for box in cut if box[0] < box[2] and box[1] < box[3]]
+
+
 class Drawable(Protocol):
     """An image that is drawn rather than read, such as a generated scene."""
 

@@ -55,16 +55,17 @@ def read(words: Sequence[str], groups: Sequence[Group]) -> Reading:
     True means: a sentence of the grammar that names each group exactly once, with its number,
     size, colour and kind, names nothing else, and states no place and no relation that is wrong.
     """
-    mentions = _mentions(words, groups)
+    found = mentions(words, groups)
     try:
         statement = Parser(words).caption()
         _check(statement, groups)
     except UntrueError as error:
-        return Reading(False, str(error), mentions)
-    return Reading(True, None, mentions)
+        return Reading(False, str(error), found)
+    return Reading(True, None, found)
 
 
-def _mentions(words: Sequence[str], groups: Sequence[Group]) -> list[Mention]:
+def mentions(words: Sequence[str], groups: Sequence[Group]) -> list[Mention]:
+    """The `mentions` of a `Reading`, without the parsing."""
     by_name = {(group.colour, group.kind): group for group in groups}
     names = [(colour, NOUNS.get(noun)) for colour, noun in pairwise(words)]
     return [

@@ -16,7 +16,7 @@ from PIL import Image
 from captioner.data.drawing import COLOURS, KINDS, Shape, draw
 from captioner.data.records import Box, Collection, Mention, Record
 from captioner.data.shape_captions import Group, around, captions, direction
-from captioner.data.shape_reading import Reading, read
+from captioner.data.shape_reading import Reading, mentions, read
 
 SPLITS = ("train", "val", "test", "novel")
 SEEDS_PER_SPLIT = 2**32
@@ -38,7 +38,7 @@ FORMATION = {1: (1,), 2: (2,), 3: (1, 2)}
 SPACING = (0.02, 0.035)
 """Distances between the objects of a group."""
 MAX_OBJECTS = 4
-MAX_TILT = math.radians(20)
+MAX_TILT = math.radians(12)
 """Less than what makes a square a diamond."""
 
 
@@ -69,7 +69,7 @@ class Scene:
 
     def mentions(self, words: Sequence[str]) -> list[Mention]:
         """As all `Regions` have it: the kind words that with their colour name a group."""
-        return self.read(words).mentions
+        return mentions(words, self.groups)
 
 
 def read_shapes(

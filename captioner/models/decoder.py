@@ -42,7 +42,8 @@ class Unrolled(NamedTuple):
 
     logits: Tensor  # (M, V) for the real words alone, in the order of `in_order`
     attended: Tensor  # (N, K, L) Σ_t α_t over each caption's real words
-    draw: Draw | None = None  # each (M,) as the logits; where REINFORCE is to learn from it
+    draw: Draw | None  # each (M,) as the logits; where REINFORCE is to learn from it
+    alphas: Tensor  # (M, L) α_t before each of these words, as the logits
 
 
 class InitialState(nn.Module):
@@ -274,4 +275,5 @@ class Decoder(nn.Module):
         embedded = torch.cat(words) if feedback else embedded
         logits = self.output(embedded, torch.cat(hiddens), torch.cat(contexts))
         draw = Draw(*map(torch.cat, zip(*draws, strict=True))) if draws else None
-        return Unrolled(logits, attended(torch.cat(alphas), mask), draw)
+        alpha = torch.cat(alphas)
+        return Unrolled(logits, attended(alpha, mask), draw, alpha)

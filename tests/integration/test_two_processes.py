@@ -20,6 +20,7 @@ RECIPE = (
     "data.sizes={train:21,val:5}",  # shares of unequal size
     "training.accumulation=2",
     "decoder.dropout=0",
+    "loss.grounding=1",
 )
 
 
