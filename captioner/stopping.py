@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -57,7 +58,16 @@ def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
 def leave_stopping_to_parent(worker: int) -> None:
     """For a loader's workers: schedulers signal every process, and a parent may need its workers.
 
-    It sends them away itself, and they leave by themselves when it is gone.
+    It sends them away itself, at the latest by `end_workers`, and they leave by themselves when it
+    is gone.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def end_workers() -> None:
+    """For the parent's exit, where Python would send SIGTERM and wait for what ignores it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for an error
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()

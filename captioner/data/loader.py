@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +17,9 @@ from torch.utils.data import DataLoader, Sampler
 from captioner.data.augmentation import view_of
 from captioner.data.features import FeatureCache
 from captioner.data.images import Transform, open_image
+from captioner.data.packed import PackedCaptions
 from captioner.data.records import Record
-from captioner.stopping import leave_stopping_to_parent
+from captioner.stopping import end_workers, leave_stopping_to_parent
 from captioner.vocabulary import PAD, START, Vocabulary
 
 POOL = 16  # batches whose images are sorted by length together
@@ -89,42 +89,6 @@ class Item(NamedTuple):
     captions: list[list[int]]
     number: int  # of `CaptionedImages`, whichever view this is
     regions: Tensor | None = None  # (K, T, L) of the captions, where asked for
-
-
-class PackedCaptions:
-    """Each item's captions, lists of ids, in flat arrays: `captions[item]` gives the lists back.
-
-    As lists they would take several times the memory, and once more in every loader worker, since
-    reading a Python object changes the page that it lies on.
-    """
-
-    def __init__(self, items: Iterable[list[list[int]]]):
-        ids, ends, last = array("i"), array("q", [0]), array("q", [0])
-        for captions in items:
-            for caption in captions:
-                ids.extend(caption)
-                ends.append(len(ids))
-            last.append(len(ends) - 1)
-        self._ids = np.asarray(ids)
-        self._ends = np.asarray(ends)  # where each caption ends in the ids, and before it the last
-        self._last = np.asarray(last)  # likewise where each item ends in the captions
-
-    def __len__(self) -> int:
-        return len(self._last) - 1
-
-    def __getitem__(self, item: int) -> list[list[int]]:
-        ends = self._ends[self._last[item] : self._last[item + 1] + 1].tolist()
-        return [self._ids[start:end].tolist() for start, end in pairwise(ends)]
-
-    @property
-    def bytes(self) -> bytes:
-        """Equal only for equal captions of equal items."""
-        return b"".join(part.tobytes() for part in (self._ids, self._ends, self._last))
-
-    @property
-    def first_lengths(self) -> np.ndarray:
-        """Ids in the first caption of each item."""
-        return np.diff(self._ends)[self._last[:-1]]
 
 
 class CaptionedImages:
@@ -298,6 +262,8 @@ def training_loader(
     images: CaptionedImages, batches: EpochBatches, workers: int = 0
 ) -> DataLoader[Batch]:
     """Batches in the order that `batches` gives. It draws nothing from torch's global generator."""
+    if workers:
+        atexit.register(end_workers)
     return DataLoader(
         images,
         batch_sampler=batches,
