@@ -113,7 +113,7 @@ def test_attention_of_every_kind_learns_where_to_look_with_its_weight(tmp_path: 
     without, light, heavy = map(told, (0.0, 1.0, 30.0))
     assert without[0] == light[0] == heavy[0]
     assert heavy[-1] < light[-1] < without[-1]
-    assert heavy[-1] < 0.7 * heavy[0]
+    assert heavy[-1] < 0.9 * heavy[0]
 
 
 def test_without_its_weight_regions_change_nothing(tmp_path: Path):
