@@ -85,7 +85,9 @@ class Checkpoint:
     def training_state(self) -> TrainingState:
         """Raises ValueError for a checkpoint that was not kept for resuming."""
         try:
-            tensors = load_file(self.folder / "training.safetensors")
+            stored = load_file(self.folder / "training.safetensors")
+            # Not as parts of the mapped file, which the next save takes away.
+            tensors = {name: tensor.clone() for name, tensor in stored.items()}
             values = json.loads((self.folder / "training.json").read_text(encoding="utf-8"))
             if not isinstance(values, dict):
                 raise ValueError("training.json is no JSON object")
@@ -149,7 +151,9 @@ def _refuse_pickle(path: Path) -> None:
     """Tells what a pickle is, alone or in torch's zip, which any other reader would run."""
     with path.open("rb") as file:
         start = file.read(4)
-    if start == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05"):
+    # Of a safetensors header's length, which begins in the same place, the third byte would be 0.
+    pickled = start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05" and start[2:3] != b"\0"
+    if pickled or start == b"PK\x03\x04":
         raise ValueError(
             f"{path} is a pickle, not safetensors: it could run code, so it is not opened"
         )
@@ -169,6 +173,8 @@ def load_options(path: Path) -> TrainOptions:
         if path.stat().st_size > 100_000:
             raise ValueError(f"{path} is too large for the options of a training run")
         text = path.read_text(encoding="utf-8")
+        if max(map(text.count, "[{")) > 200:  # nesting, which takes long to be refused
+            raise ValueError(f"{path} is too large for the options of a training run")
         if "${" in text or any(isinstance(token, AliasToken) for token in yaml.scan(text)):
             raise ValueError(f"{path} refers to something; options are plain values")
         stored = OmegaConf.load(path)

@@ -17,7 +17,7 @@ def random_state(accelerator: Accelerator) -> Tensor:
 
 def set_random_state(accelerator: Accelerator, states: Tensor) -> None:
     """Takes up what `random_state` gave, in as many processes."""
-    state = states[accelerator.process_index].clone()  # where torch may read it, in memory
+    state = states[accelerator.process_index].clone()  # torch would read the first one of a view
     host = len(torch.get_rng_state())
     torch.set_rng_state(state[:host])
     if accelerator.device.type == "cuda":

@@ -17,6 +17,7 @@ from fuzzing import read_or_refused
 from safetensors.torch import save_file
 from tiny import Tiny, build_tiny, write_picture
 
+from captioner import checkpoint
 from captioner.build import restore_model
 from captioner.captioner import Captioner
 from captioner.checkpoint import open_checkpoint
@@ -87,6 +88,13 @@ def test_a_folder_of_pickles_is_refused_by_name(saved: Path, name: str):
 def header(content: bytes | dict, length: int | None = None, body: bytes = b"") -> bytes:
     text = content if isinstance(content, bytes) else json.dumps(content).encode()
     return (len(text) if length is None else length).to_bytes(8, "little") + text + body
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408])
+def test_a_header_of_a_length_that_begins_like_a_pickle_is_none(tmp_path: Path, length: int):
+    (tmp_path / "x").write_bytes(header(b" " * length))
+    assert (tmp_path / "x").read_bytes()[:2] in {bytes([128, n]) for n in (2, 3, 4, 5)}
+    checkpoint._refuse_pickle(tmp_path / "x")
 
 
 def tensor(shape: list[int], offsets: list[int], kind: str = "F32") -> dict:

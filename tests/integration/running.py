@@ -74,7 +74,7 @@ def run_script(name: str, *arguments: object) -> Ran:
     return Ran(status, out.getvalue(), err.getvalue())
 
 
-def run_process(*arguments: object, folder: Path, check: bool = False) -> Ran:
+def run_process(*arguments: object, folder: Path, check: bool = False, seconds: float = 300) -> Ran:
     """`python arguments` in a process of its own, on one thread, as this process computes."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -83,7 +83,7 @@ def run_process(*arguments: object, folder: Path, check: bool = False) -> Ran:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=seconds,
         check=check,
     )
     return Ran(done.returncode, done.stdout, done.stderr)

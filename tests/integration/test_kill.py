@@ -16,7 +16,9 @@ SEED = int(os.environ.get("SEED", 0))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills what it forks")
 def test_killed_again_and_again_all_comes_out_the_same(tmp_path: Path):
     program = ROOT / "tests" / "integration" / "killing.py"
-    done = run_process(program, tmp_path / "work", KILLS, SEED, folder=tmp_path)
+    done = run_process(
+        program, tmp_path / "work", KILLS, SEED, folder=tmp_path, seconds=300 + 30 * KILLS
+    )
     assert done.status == 0, done.err
     told = json.loads(done.out)
     print(told)
