@@ -63,7 +63,7 @@ class DataOptions:
     cache: str = "cache"  # features of frozen encoders are kept under this folder
     workers: int = 0  # processes that load images; 0 loads in the training process
     sizes: dict[str, int] = field(  # shapes: scenes per split
-        default_factory=lambda: {"train": 7000, "val": 500, "test": 500, "novel": 500}
+        default_factory=lambda: {"train": 5500, "val": 500, "test": 500, "novel": 500}
     )
     seed: int = 0  # shapes: another seed draws another data set
 
@@ -208,13 +208,14 @@ class TrainingOptions:
     patience: int | None = None  # stop after so many validations without a better score
     validate_every: int = 1  # epochs
     save_every: int | None = None  # updates between saves of `last` within an epoch
+    threads: int | None = None  # of a process's operators on the CPU; null: one per core
     seed: int = 0
     pictures: int = 4  # validation images to draw at the end
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_images", "accumulation", "validate_every"):
             _at_least(f"training.{name}", getattr(self, name), 1)
-        for name in ("patience", "save_every", "captions_together"):
+        for name in ("patience", "save_every", "captions_together", "threads"):
             _at_least(f"training.{name}", getattr(self, name), 1)
         for name in ("pictures", "max_skipped"):
             _at_least(f"training.{name}", getattr(self, name), 0)

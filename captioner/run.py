@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
@@ -101,6 +102,8 @@ def _run(
     last = last_checkpoint(folder, accelerator)
     begin = last or (open_checkpoint(options.start) if options.start else None)
     set_seed(options.training.seed)
+    if options.training.threads is not None:
+        torch.set_num_threads(options.training.threads)
     collection = build_collection(options.data, ["train"] if options.loss.grounding else [])
     records = {split: collection.split(split, options.data.limit) for split in ("train", "val")}
     captions = collection.captions("train", options.data.limit)

@@ -105,6 +105,7 @@ from captioner.data.shapes import SPLITS
         ),
         (LossOptions, {"label_smoothing": 1.5}, "loss.label_smoothing"),
         (TrainingOptions, {"epochs": 0}, "training.epochs"),
+        (TrainingOptions, {"threads": 0}, "training.threads"),
         (TrainingOptions, {"patience": 0}, "training.patience"),
         (TrainingOptions, {"save_every": 0}, "training.save_every"),
         (TrainingOptions, {"optimizer": "sgd"}, "training.optimizer is 'sgd'.* adamw, adam"),

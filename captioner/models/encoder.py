@@ -134,9 +134,9 @@ def _last(value: int | str | tuple[int, ...]) -> int | str:
 class Tiny(nn.Sequential):
     """A small CNN of stride 8 that learns to see coloured shapes from nothing in minutes.
 
-    A location sees no more than 26 pixels square, so a thing must be looked at to be named; seeing
-    further, the decoder learns to look beside things. Even kernels keep that square around the
-    location's own cell, where odd ones would move it up and left by half a stride. The last two
+    A location sees 42 pixels square, so that objects beside the one that is looked at can be
+    counted. Even kernels keep that square around the location's own cell, where odd ones would move
+    it up and left by half a stride. The last two
     channels are coordinates, added so late that the mean annotation tells what is there but not
     where. There is no normalisation: with the initialisation of He et al. 2015 these pictures are
     learnt faster without, and no image's features depend on another's.
@@ -148,7 +148,7 @@ class Tiny(nn.Sequential):
             *self._convolution(width // 4, width // 2, 2, stride=2),
             *self._convolution(width // 2, width, 2, stride=2),
             *self._convolution(width, width, 3, padding=1),
-            *self._convolution(width, width, 1),
+            *self._convolution(width, width, 3, padding=1),
             Coordinates(),
         )
 

@@ -27,6 +27,7 @@ TINY = (
     "training.validate_every=1",
     "training.epochs=2",
     "training.precision=fp32",
+    "data.workers=0",
     "training.pictures=0",
     "search.max_length=8",
     "device=cpu",

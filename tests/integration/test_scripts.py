@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from running import ROOT, TINY, Ran, Trained, run_process
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -71,8 +72,9 @@ def test_a_taken_name_is_refused_and_nothing_is_changed(trained: Trained, run: R
 
 def test_runs_without_a_name_get_the_next_free_one(run: Run, tmp_path: Path):
     (tmp_path / "runs" / "shapes").mkdir(parents=True)
-    assert run("train", *TINY, "training.epochs=1").status == 0
+    assert run("train", *TINY, "training.epochs=1", "training.threads=2").status == 0
     assert (tmp_path / "runs" / "shapes-2" / "checkpoints" / "best").is_dir()
+    assert torch.get_num_threads() == 2
 
 
 def test_a_sweep_is_a_run_per_job_named_by_what_differs(run: Run, tmp_path: Path):
