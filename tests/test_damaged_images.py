@@ -173,7 +173,8 @@ def test_a_folder_of_them_is_captioned_to_its_end(corpus: list[Case], tmp_path: 
         build_tiny().save(tmp_path / "best"), "cpu", SearchOptions("greedy", max_length=3)
     )
     expected = {path: opens for _, path, opens in corpus}
-    for folder in sorted({path.parent for path in expected if path.parent.is_dir()}):
+    folders = {path.parent for path in expected if path.parent.is_dir()} - {tmp_path.parent}
+    for folder in sorted(folders):
         paths = find_images(folder)
         answers = list(captioner.stream(paths, batch=8))
         assert len(answers) == len(paths) > 1

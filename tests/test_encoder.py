@@ -95,8 +95,8 @@ def test_a_location_of_tiny_sees_what_lies_around_its_own_cell():
     pixels = torch.rand(1, 3, 96, 96, requires_grad=True)
     trunk(pixels)[0, :-2, 6, 5].sum().backward()
     rows, columns = pixels.grad[0].abs().sum(0).nonzero().T
-    assert (int(columns.min()), int(columns.max())) == (5 * 8 + 4 - 13, 5 * 8 + 3 + 13)
-    assert (int(rows.min()), int(rows.max())) == (6 * 8 + 4 - 13, 6 * 8 + 3 + 13)
+    assert (int(columns.min()), int(columns.max())) == (5 * 8 + 4 - 21, 5 * 8 + 3 + 21)
+    assert (int(rows.min()), int(rows.max())) == (6 * 8 + 4 - 21, 6 * 8 + 3 + 21)
 
 
 def test_locations_go_row_by_row():

@@ -185,7 +185,7 @@ def test_samples_and_gradient_are_of_the_same_policy(tiny: Tiny):
 def test_the_mean_reward_rises(tmp_path: Path, kind: str):
     decoder = {"attention_kind": kind}
     taught = Bench(tmp_path / "taught", epochs=12, learning_rate=1e-2, decoder=decoder).fit()
-    bench = Bench(tmp_path / "scst", loss=SCST, epochs=16, learning_rate=1e-3, decoder=decoder)
+    bench = Bench(tmp_path / "scst", loss=SCST, epochs=24, learning_rate=1e-3, decoder=decoder)
     bench.model.load_state_dict(copied(taught.model))
     lines = bench.fit().lines()
     first, last = (sum(line["reward"] for line in part) for part in (lines[:6], lines[-6:]))
