@@ -35,6 +35,7 @@ footer { display: none !important; }
 NOTHING_YET = "Upload a picture, paste one, take one with the camera, or choose a drawn scene."
 
 
+UPLOADS = "GRADIO_TEMP_DIR"  # the variable that says where Gradio puts what is sent
 SESSIONS = 200  # pages that are kept in memory, with what they show
 CLEANING = (60, 600)  # how often, and from what age on uploads are removed; in seconds
 
@@ -206,8 +207,8 @@ def serve(captioner: Captioner, options: DemoOptions) -> gradio.Blocks:
     Raises ValueError for a port that is taken.
     """
     gr = import_gradio()
-    folder = TemporaryDirectory(prefix="captioner-")
-    os.environ["GRADIO_TEMP_DIR"] = folder.name  # where Gradio puts uploads, from here on
+    folder, before = TemporaryDirectory(prefix="captioner-"), os.environ.get(UPLOADS)
+    os.environ[UPLOADS] = folder.name  # from here on
     page = build_demo(captioner, options, Path(folder.name))
     page.folder = folder  # is removed with the page, at the latest when the process ends
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # not Google's
@@ -226,6 +227,8 @@ def serve(captioner: Captioner, options: DemoOptions) -> gradio.Blocks:
             footer_links=[],
         )
     except OSError as error:
+        if before is not None:  # a page of this process that goes on has its uploads there
+            os.environ[UPLOADS] = before
         raise ValueError(f"port {options.port} is taken; choose another with port=") from error
     return page
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from resuming import assert_equal, log_of
 from running import TINY, Ran, Trained
 from safetensors.torch import load_file
-from test_resume import KilledError, assert_equal, log_of, nth
+from test_resume import KilledError, nth
 
 from captioner.checkpoint import load_options, open_checkpoint
 from captioner.training import Trainer
