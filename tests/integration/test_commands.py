@@ -26,6 +26,7 @@ ELSEWHERE = {  # a part of the command: where what it does is run
     "metrics.java=true": "test_java.py",
     "f8k-onnx": "test_exported.py",
     "actors=8": "test_cluster.py",
+    "data.entities=DIR": "test_entities.py and test_alignment.py, by parts",
     "growth=true": "test_benchmark.py",
     "benchmark": "test_benchmark_command.py",
     "demo": "test_demo.py",
