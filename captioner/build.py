@@ -63,8 +63,11 @@ def build_accelerator(options: TrainOptions) -> Accelerator:
     if precision == "auto":
         precision = "bf16" if has_fast_bf16(device) else "fp32"
     AcceleratorState._reset_state()  # or a sweep's second job could not change the precision
-    # Until fine-tuning begins the encoder's weights get no gradient, which DDP must know.
+    # DDP must know where weights get no gradient: the encoder's until fine-tuning begins, and those
+    # of hard attention where sampled captions are learnt from.
+    sampled = options.loss.objective == "self_critical"
     unused = options.encoder.fine_tune_from not in (None, 0)
+    unused = unused or (sampled and options.decoder.attention_kind == "hard")
     if device.index is not None:
         torch.cuda.set_device(device)  # accelerate takes the current one
     return Accelerator(

@@ -31,7 +31,7 @@ def served(captioner: Captioner, **options: object) -> Iterator[str]:
     given = {"examples": 1, "search": captioner.options, **options}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", "")  # is put back behind
-        page = serve(captioner, DemoOptions(checkpoint="x", port=port, **given), block=False)
+        page = serve(captioner, DemoOptions(checkpoint="x", port=port, **given))
         yield f"http://127.0.0.1:{port}"
         page.close()
 
