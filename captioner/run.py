@@ -170,13 +170,15 @@ def _build_trainer(
             )
             for split, seen in (("train", views), ("val", 1))
         }
-    align = Alignment(model.encoder.grid, sources["train"].transform)
+    align = None
+    if options.loss.grounding:
+        align = Alignment(model.encoder.grid, sources["train"].transform)
     images = CaptionedImages(
         records["train"],
         vocabulary,
         sources["train"],
         options.training.captions_together,
-        align if options.loss.grounding else None,
+        align,
     )
     batches = EpochBatches(
         images.lengths,

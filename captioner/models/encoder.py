@@ -136,10 +136,10 @@ class Tiny(nn.Sequential):
 
     A location sees 42 pixels square, so that objects beside the one that is looked at can be
     counted. Even kernels keep that square around the location's own cell, where odd ones would move
-    it up and left by half a stride. The last two
-    channels are coordinates, added so late that the mean annotation tells what is there but not
-    where. There is no normalisation: with the initialisation of He et al. 2015 these pictures are
-    learnt faster without, and no image's features depend on another's.
+    it up and left by half a stride. The last two channels are coordinates, added so late that the
+    mean annotation tells what is there but not where. There is no normalisation: with the
+    initialisation of He et al. 2015 these pictures are learnt faster without, and no image's
+    features depend on another's.
     """
 
     def __init__(self, width: int = 128):
