@@ -94,6 +94,12 @@ def run(folder: Path, script: str, arguments: tuple[str, ...], seconds: float) -
     return os.waitstatus_to_exitcode(status) == 0
 
 
+def phase(folder: Path, stage: str) -> str:
+    """The stage, or "cache" for as long as training has made no update."""
+    updated = (folder / "runs/run/steps.jsonl").exists()
+    return "cache" if stage == "train" and not updated else stage
+
+
 def check_nothing_broken(folder: Path) -> None:
     """Whatever has its final name is whole."""
     for file in folder.rglob("*.json"):
@@ -133,8 +139,8 @@ def main(folder: Path, kills: int, seed: int) -> dict[str, object]:
     torch.set_num_threads(1)
     write_data(folder)
     stages = {"train": TRAIN, "evaluate": EVALUATE, "caption": CAPTION}
-    # Of the usual time: training goes on where it was, the others have to get through at once.
-    longest = {"train": 0.6, "evaluate": 1.4, "caption": 1.4}
+    # Of a stage's usual time: training goes on where it was, the others must get through at once.
+    longest = {"cache": 0.3, "train": 0.6, "evaluate": 1.2, "caption": 1.2}
     wanted, usual = {}, {}
     for stage, arguments in stages.items():
         began = time.monotonic()
@@ -147,12 +153,15 @@ def main(folder: Path, kills: int, seed: int) -> dict[str, object]:
             path = folder / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         for stage, fresh in stages.items():
+            patience = 1.0  # grows, so that a machine that became slower gets through as well
             while True:
                 begun = stage == "train" and (folder / "runs/run/config.yaml").exists()
                 arguments = ("resume=runs/run",) if begun else fresh
-                if run(folder, stage, arguments, chance.uniform(0, longest[stage] * usual[stage])):
+                limit = patience * longest[phase(folder, stage)] * usual[stage]
+                if run(folder, stage, arguments, chance.uniform(0, limit)):
                     break
-                killed[stage] += 1
+                killed[phase(folder, stage)] += 1
+                patience *= 1.1
                 check_nothing_broken(folder)
             finished[stage] += 1
             assert same(results(folder, stage), wanted[stage]), f"{stage} gave something else"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forking import CAN_FORK, run_forked
 from resuming import RECIPE, assert_equal
-from running import ROOT, TINY, Ran, run_process
+from running import TINY, Ran
 from safetensors.torch import load_file
 
 from captioner import run as run_module
@@ -17,21 +19,17 @@ from captioner.training import Trainer
 from captioner.validation import Validation
 
 Run = Callable[..., Ran]
-KILLED = """
-import os, runpy, signal, sys
-from captioner.training import Trainer
 
-update = Trainer._update
 
-def killed(self, pieces):
-    if self.position.updates == {updates}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return update(self, pieces)
+def kill_in_update() -> None:
+    update = Trainer._update
 
-Trainer._update = killed
-sys.argv = ["train.py", *sys.argv[1:]]
-runpy.run_path({script!r}, run_name="__main__")
-"""
+    def killed(self: Trainer, pieces: list) -> object:
+        if self.position.updates == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return update(self, pieces)
+
+    Trainer._update = killed
 
 
 class KilledError(BaseException):
@@ -44,9 +42,10 @@ def test_the_run_has_what_makes_resuming_hard(whole: Path):
     assert len((whole / "steps.jsonl").read_text().splitlines()) == 12
 
 
+@pytest.mark.skipif(not CAN_FORK, reason="forks, which this system can't")
 def test_a_killed_process_goes_on_exactly(whole: Path, tmp_path: Path, run: Run):
-    program = KILLED.format(updates=9, script=str(ROOT / "scripts" / "train.py"))
-    done = run_process("-c", program, *RECIPE, "name=run", folder=tmp_path)
+    given = (*RECIPE, "name=run")
+    (done,) = run_forked("train", *given, folder=tmp_path, first=kill_in_update)
     assert done.status == -signal.SIGKILL
     folder = tmp_path / "runs" / "run"
     saved = json.loads((folder / "checkpoints" / "last" / "training.json").read_text())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forking import CAN_FORK, run_forked
 from resuming import RECIPE, assert_equal
-from running import ROOT, TINY, Ran, run_process
+from running import TINY, Ran
 from safetensors.torch import load_file
 from tiny import write_picture
 
@@ -19,6 +21,7 @@ from captioner.files import locked
 from captioner.training import Trainer
 
 Run = Callable[..., Ran]
+needs_fork = pytest.mark.skipif(not CAN_FORK, reason="forks, which this system can't")
 
 
 def signalling(number: int, nth: int, real: Callable) -> Callable:
@@ -59,29 +62,25 @@ def test_a_signal_saves_where_it_came_and_says_how_to_go_on(
     assert_equal(tmp_path / "runs" / "run", whole)
 
 
-GROUP = """
-import os, runpy, signal, sys
-from captioner.training import Trainer
+def end_group_in_update() -> None:
+    """As a scheduler does: loader workers get the signal, too."""
+    os.setpgrp()
+    update = Trainer._update
 
-update = Trainer._update
+    def stopped(self: Trainer, pieces: list) -> object:
+        if self.position.updates == 2:
+            os.killpg(0, signal.SIGTERM)
+        return update(self, pieces)
 
-def stopped(self, pieces):
-    if self.position.updates == 2:
-        os.killpg(0, signal.SIGTERM)  # as a scheduler does: loader workers get it, too
-    return update(self, pieces)
-
-Trainer._update = stopped
-os.setpgrp()
-sys.argv = ["train.py", *sys.argv[1:]]
-runpy.run_path({script!r}, run_name="__main__")
-"""
+    Trainer._update = stopped
 
 
+@needs_fork
 def test_a_scheduler_that_stops_loader_workers_too_loses_nothing(
     whole: Path, tmp_path: Path, run: Run
 ):
-    program = GROUP.format(script=str(ROOT / "scripts" / "train.py"))
-    done = run_process("-c", program, *RECIPE, "data.workers=1", "name=run", folder=tmp_path)
+    given = (*RECIPE, "data.workers=1", "name=run")
+    (done,) = run_forked("train", *given, folder=tmp_path, first=end_group_in_update)
     assert done.status == 143, done.err
     assert "resume=runs/run" in done.err and "Traceback" not in done.err
     assert run("train", "resume=runs/run").status == 0  # with its worker
@@ -161,29 +160,25 @@ def test_a_run_that_died_before_anything_was_saved_can_be_begun_or_resumed(
 
 # No room, no permission.
 
-FULL = """
-import resource, runpy, sys
-from captioner.training import Trainer
 
-end_epoch = Trainer._end_epoch
+def fill_disk_in_last_epoch() -> None:
+    """A limit on the size of files is what a program can have instead of a full disk."""
+    end_epoch = Trainer._end_epoch
 
-def full(self, log):
-    if self.position.epoch == 1:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
-    end_epoch(self, log)
+    def full(self: Trainer, log: object) -> None:
+        if self.position.epoch == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+        end_epoch(self, log)
 
-Trainer._end_epoch = full
-sys.argv = ["train.py", *sys.argv[1:]]
-runpy.run_path({script!r}, run_name="__main__")
-"""
+    Trainer._end_epoch = full
 
 
+@needs_fork
 def test_a_disk_that_fills_up_is_one_line_and_checkpoints_stay(
     whole: Path, tmp_path: Path, run: Run
 ):
-    """A limit on the size of files is what a program can have instead of a full disk."""
-    program = FULL.format(script=str(ROOT / "scripts" / "train.py"))
-    done = run_process("-c", program, *RECIPE, "name=run", folder=tmp_path)
+    given = (*RECIPE, "name=run")
+    (done,) = run_forked("train", *given, folder=tmp_path, first=fill_disk_in_last_epoch)
     assert done.status == 2 and "Traceback" not in done.err, done.err
     last = done.err.splitlines()[-1]
     assert last.startswith("error: runs/run/checkpoints/") and "can't be written: " in last

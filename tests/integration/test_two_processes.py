@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
-from running import ROOT, TINY, Ran, run_process, run_script
+from forking import CAN_FORK, run_forked
+from running import ROOT, TINY, run_process, run_script
 from safetensors.torch import load_file
 
+from captioner.training import Trainer
+
+GLOO = torch.distributed.is_available() and torch.distributed.is_gloo_available()
 pytestmark = pytest.mark.skipif(
-    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
-    reason="this torch has no gloo, over which processes on CPUs talk",
+    not (GLOO and CAN_FORK), reason="needs gloo, over which processes on CPUs talk, and forks"
 )
 
 RECIPE = (
@@ -24,18 +29,15 @@ RECIPE = (
 )
 
 
-def torchrun(folder: Path, *arguments: str, program: Path = ROOT / "scripts" / "train.py") -> Ran:
-    options = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
-    return run_process(*options, program, *arguments, folder=folder)
-
-
 @pytest.fixture(scope="module")
 def one_and_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The folders of the same run by one process and by two."""
     folder = tmp_path_factory.mktemp("processes")
     torch.set_num_threads(1)
     one = run_script("train", *RECIPE, "name=one", f"runs={folder / 'runs'}")
-    two = torchrun(folder, *RECIPE, "name=two")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
+    script = ROOT / "scripts" / "train.py"
+    two = run_process(*torchrun, script, *RECIPE, "name=two", folder=folder)
     assert (one.status, two.status) == (0, 0), one.err + two.err
     assert two.out.count("best checkpoint") == 1  # one process speaks for both
     return folder / "runs" / "one", folder / "runs" / "two"
@@ -74,39 +76,35 @@ def test_both_learn_from_samples_of_their_own(tmp_path: Path):
     assert run_script("train", *hard, "name=hard", f"runs={tmp_path / 'runs'}").status == 0
     training = [option for option in RECIPE if option.startswith("training.")]
     start = ("experiment=scst", "start=runs/hard/checkpoints/best", "device=cpu")
-    done = torchrun(tmp_path, *start, *training, "name=scst")
-    assert done.status == 0, done.err
+    one, other = run_forked("train", *start, *training, "name=scst", folder=tmp_path, processes=2)
+    assert (one.status, other.status) == (0, 0), one.err + other.err
     steps = lines(tmp_path / "runs" / "scst", "steps")
     assert len(steps) == 6 and all(line["reward"] > 0 for line in steps)
 
 
-STOPPED = """
-import os, runpy, signal, sys
-from captioner.training import Trainer
+def end_the_second_in_update() -> None:
+    update = Trainer._update
 
-update = Trainer._update
+    def stopped(self: Trainer, pieces: list) -> object:
+        if self.position.updates == 3 and self.accelerator.process_index == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return update(self, pieces)
 
-def stopped(self, pieces):
-    if self.position.updates == 3 and self.accelerator.process_index == 1:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return update(self, pieces)
-
-Trainer._update = stopped
-runpy.run_path({script!r}, run_name="__main__")
-"""
+    Trainer._update = stopped
 
 
 def test_a_signal_to_one_stops_both_and_they_go_on_exactly(
     one_and_two: tuple[Path, Path], tmp_path: Path
 ):
-    program = tmp_path / "stopped.py"
-    program.write_text(STOPPED.format(script=str(ROOT / "scripts" / "train.py")))
-    done = torchrun(tmp_path, *RECIPE, "name=run", program=program)
-    assert done.status != 0 and "stopped; resume=runs/run" in done.err
+    together = {"folder": tmp_path, "processes": 2}
+    given = (*RECIPE, "name=run")
+    one, other = run_forked("train", *given, first=end_the_second_in_update, **together)
+    assert (one.status, other.status) == (143, 143), one.err + other.err
+    assert "stopped; resume=runs/run" in one.err
     saved = json.loads((tmp_path / "runs/run/checkpoints/last/training.json").read_text())
     assert (saved["updates"], saved["processes"]) == (4, 2)
-    done = torchrun(tmp_path, "resume=runs/run")
-    assert done.status == 0, done.err
+    one, other = run_forked("train", "resume=runs/run", **together)
+    assert (one.status, other.status) == (0, 0), one.err + other.err
     two, again = one_and_two[1], tmp_path / "runs" / "run"
     assert (again / "steps.jsonl").read_text() == (two / "steps.jsonl").read_text()
     one, other = (load_file(f / "checkpoints/last/model.safetensors") for f in (two, again))
