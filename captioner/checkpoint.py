@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,7 @@ def _refuse_pickle(path: Path) -> None:
 
 
 def save_options(path: Path, options: TrainOptions) -> None:
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(options)), encoding="utf-8")
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(asdict(options))), encoding="utf-8")
 
 
 def load_options(path: Path) -> TrainOptions:

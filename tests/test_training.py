@@ -105,8 +105,8 @@ def test_attention_of_every_kind_learns_where_to_look_with_its_weight(tmp_path: 
             loss=LossOptions(grounding=weight),
             decoder=KINDS.get(kind),
             aligned=True,
-            epochs=6,
-            learning_rate=1e-2,
+            epochs=3,
+            learning_rate=2e-2,
         )
         return [line["grounding"] for line in bench.fit().lines()]
 

@@ -21,14 +21,12 @@ RECIPE = (
 
 
 def test_told_attention_points_at_what_is_named(run: Callable[..., Ran]):
-    found = {}
-    for name, weight in (("free", 0), ("told", 3)):
-        done = run("train", *RECIPE, f"loss.grounding={weight}", f"name={name}")
-        assert done.status == 0, done.err
-        checkpoint = f"checkpoint=runs/{name}/checkpoints/best"
-        done = run("evaluate", checkpoint, "search.width=1", f"out={name}", "device=cpu")
-        assert done.status == 0, done.err
-        found[name] = json.loads(Path(name, "metrics.json").read_text())
-    free, told = found["free"], found["told"]
-    assert told["reference-pointing"] > free["reference-pointing"] + 20, found
-    assert told["reference-attention-inside"] > free["reference-attention-inside"] + 10, found
+    """Without `loss.grounding` this recipe's maximum of α is inside for 10%, 7% of α are."""
+    done = run("train", *RECIPE, "loss.grounding=3", "name=told")
+    assert done.status == 0, done.err
+    checkpoint = "checkpoint=runs/told/checkpoints/best"
+    done = run("evaluate", checkpoint, "search.width=1", "out=told", "device=cpu")
+    assert done.status == 0, done.err
+    told = json.loads(Path("told", "metrics.json").read_text())
+    assert told["reference-pointing"] > 30, told
+    assert told["reference-attention-inside"] > 17, told
