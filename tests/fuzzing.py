@@ -40,19 +40,23 @@ def choose_budget() -> None:
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+# Made once, since making strategies takes longer than drawing from them.
+_TIMES, _PLACE, _WAY = st.integers(1, 4), st.integers(0, 2**20), st.integers(0, 6)
+_LENGTH, _BYTES = st.sampled_from((1, 1, 2, 4, 16, 256, 2**20)), st.binary(min_size=16, max_size=16)
+
+
 @st.composite
 def damaged(draw: Callable, whole: bytes) -> bytes:
     """A file with bytes changed, put in, left out, doubled or cut off, at up to four places."""
     content = whole
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(content)))
-        end = min(len(content), at + draw(st.sampled_from((1, 1, 2, 4, 16, 256, len(whole)))))
-        new = draw(
-            st.one_of(
-                st.binary(min_size=end - at, max_size=end - at) if end - at < 20 else st.binary(),
-                st.sampled_from((b"", content[at:end] * 2, b"\0" * 4, b"\xff" * 4, b"\n", b'"')),
-            )
-        )
+    for _ in range(draw(_TIMES)):
+        at = draw(_PLACE) % (len(content) + 1)
+        end = min(len(content), at + draw(_LENGTH))
+        way = draw(_WAY)
+        if way < 2:  # other bytes: as many, or some more
+            new = draw(_BYTES)[: end - at if way == 0 else None]
+        else:
+            new = (b"", content[at:end] * 2, b"\0" * 4, b"\xff" * 4, b'"\n')[way - 2]
         content = content[:at] + new + content[end:]
     return content
 
@@ -60,16 +64,16 @@ def damaged(draw: Callable, whole: bytes) -> bytes:
 @st.composite
 def changed(draw: Callable, content: Any) -> Any:
     """A JSON value in which one place has anything else, is missing, or there twice."""
-    if not isinstance(content, (dict, list)) or not content or not draw(st.integers(0, 4)):
+    if not isinstance(content, (dict, list)) or not content or not draw(_WAY):
         return draw(JSON)
+    at, way = draw(_PLACE) % len(content), draw(_WAY)
     if isinstance(content, list):
-        at = draw(st.integers(0, len(content) - 1))
-        inside = [draw(changed(content[at]))]
-        middle = draw(st.sampled_from((inside, [], content[at : at + 1] * 2)))
-        return content[:at] + middle + content[at + 1 :]
-    key = draw(st.sampled_from(sorted(content)))
-    rest = {name: value for name, value in content.items() if name != key}
-    return draw(st.sampled_from((rest, {**content, key: draw(changed(content[key]))})))
+        inside = [draw(changed(content[at]))] if way > 1 else [[], content[at : at + 1] * 2][way]
+        return content[:at] + inside + content[at + 1 :]
+    key = sorted(content)[at]
+    if not way:
+        return {name: value for name, value in content.items() if name != key}
+    return {**content, key: draw(changed(content[key]))}
 
 
 def read_or_refused(read: Callable[[], T], refusal: type[ValueError] = ValueError) -> T | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ if features.check("avif"):
     FORMATS["avif"] = ("RGB", {})
 
 
+@cache
 def whole(kind: str) -> bytes:
     mode, options = FORMATS[kind]
     file, gradient = io.BytesIO(), Image.linear_gradient("L").resize((24, 17))

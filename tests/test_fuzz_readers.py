@@ -91,6 +91,7 @@ def test_coco(folder: Path, content: bytes):
 
 
 @given(json_of(KARPATHY))
+@example(as_json(KARPATHY).replace(b'"cocoid": 0', b'"cocoid": ""'))
 def test_karpathy(folder: Path, content: bytes):
     reads(folder, "x.json", content, lambda file: read_karpathy(file, folder))
 

@@ -26,7 +26,7 @@ def read_karpathy(file: Path | str, images: Path | str, restval: str = "train") 
         split = restval if split == "restval" else split
         path = folder / str(entry.get("filepath") or "") / name
         cocoid = entry.get("cocoid")
-        image_id = name if cocoid is None else str(cocoid)
+        image_id = name if cocoid in (None, "") else str(cocoid)
         if split != "none" and reading.image(image_id, path, split, where):
             for i, sentence in enumerate(sentences):
                 raw = sentence.get("raw") if isinstance(sentence, dict) else None
