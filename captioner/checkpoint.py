@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
-from yaml import AliasToken
+from yaml import AliasToken, TagToken
 
 from captioner.config import TrainOptions
 from captioner.files import recover_folder, whole_folder
@@ -167,7 +167,8 @@ def load_options(path: Path) -> TrainOptions:
     """Raises ValueError for a file that is not YAML, or holds an option that does not exist.
 
     Options are plain values. References, within the file or to the environment, are refused: they
-    could unfold without end, or bring in what the file does not hold.
+    could unfold without end, or bring in what the file does not hold. So are tags, which the parser
+    stumbles over.
     """
     try:
         if path.stat().st_size > 100_000:
@@ -175,8 +176,9 @@ def load_options(path: Path) -> TrainOptions:
         text = path.read_text(encoding="utf-8")
         if max(map(text.count, "[{")) > 200:  # nesting, which takes long to be refused
             raise ValueError(f"{path} is too large for the options of a training run")
-        if "${" in text or any(isinstance(token, AliasToken) for token in yaml.scan(text)):
-            raise ValueError(f"{path} refers to something; options are plain values")
+        tokens = yaml.scan(text)
+        if "${" in text or any(isinstance(token, (AliasToken, TagToken)) for token in tokens):
+            raise ValueError(f"{path} holds a reference or a tag; options are plain values")
         stored = OmegaConf.load(path)
         if not stored:
             raise ValueError(f"{path} is empty; it should hold the options of a training run")

@@ -107,6 +107,20 @@ def test_options(saved: Path, data: st.DataObject):
     assert options is None or isinstance(options, TrainOptions)
 
 
+@pytest.mark.parametrize("value", ["!!int _", "!!bool x", "!!float ''", "!!timestamp 2", "! x"])
+def test_options_with_a_tag_are_refused(saved: Path, value: str):
+    """On the first ones the parser stumbles, as fuzzing found."""
+    path = saved / "config.yaml"
+    whole = path.read_text()
+    for text in (value, whole.replace("epochs: ", f"epochs: {value} #")):
+        path.write_text(text)
+        try:
+            with pytest.raises(ValueError, match="a tag; options are plain values"):
+                load_options(path)
+        finally:
+            path.write_text(whole)
+
+
 @given(st.data())
 def test_options_with_a_model_to_build(saved: Path, data: st.DataObject):
     """A line of the decoder's or encoder's has another value, however large."""
