@@ -170,6 +170,16 @@ def test_features(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject)
     assert cached is None or cached.info["images"] is not None
 
 
+@pytest.mark.parametrize("length", [10**30, 10**11, 0.5])
+def test_features_of_a_shape_that_is_none_are_damaged(tmp_path: Path, length: float):
+    """Its product with a text would be a text as long."""
+    index = {**INDEX, "shape": [length, "x"]}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    (tmp_path / "features.npy").write_bytes(bytes(256))
+    with pytest.raises(ValueError, match="are damaged; delete them"):
+        FeatureCache(tmp_path)
+
+
 @given(st.data())
 def test_exported(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
     folder = tmp_path_factory.getbasetemp()

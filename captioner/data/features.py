@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import operator
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -36,8 +37,9 @@ class FeatureCache:
         self.folder = Path(folder)
         try:
             self.info = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
+            shape = [operator.index(length) for length in self.info["shape"]]
             size = (self.folder / "features.npy").stat().st_size
-            whole = size > 2 * math.prod(self.info["shape"])  # by the header
+            whole = size > 2 * math.prod(shape)  # by the header
             self._rows = {image_id: row for row, image_id in enumerate(self.info["images"])}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             whole = False
