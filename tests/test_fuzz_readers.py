@@ -135,11 +135,11 @@ def test_entities_that_unfold_without_end_are_refused_in_no_time(folder: Path):
         read_entities(folder, [record])
 
 
-def shard() -> bytes:
+def shard(image: str = "jpg") -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         for number in range(2):
-            texts = {"jpg": b"", "json": b'{"captions": ["A dog", "A cat"]}', "txt": b"A bird\n"}
+            texts = {image: b"", "json": b'{"captions": ["A dog", "A cat"]}', "txt": b"A bird\n"}
             for suffix, content in texts.items():
                 info = tarfile.TarInfo(f"{number}.{suffix}")
                 info.size = len(content)
@@ -151,6 +151,7 @@ SHARD = shard()
 
 
 @given(damaged(SHARD[:6144]))
+@example(shard("jp\n"))
 def test_webdataset(folder: Path, content: bytes):
     (folder / "x.tar").write_bytes(content)
     collection = read_or_refused(lambda: read_webdataset(folder, {"train": "x.tar"}))
@@ -161,6 +162,7 @@ def test_webdataset(folder: Path, content: bytes):
 
 
 @given(json_of(RESULTS))
+@example(as_json(RESULTS).replace(b"a.jpg", b"\\n"))
 def test_results(folder: Path, content: bytes):
     (folder / "r.json").write_bytes(content)
     records = [Record(name, folder / name, ["A dog"], "val") for name in NAMES]

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from captioner.data.readers.files import json_of
+from captioner.data.readers.files import in_one_line, json_of
 from captioner.data.records import Record
 
 NAMED = 100  # images, in an error; more are counted
@@ -70,4 +70,4 @@ def _places(records: Sequence[Record]) -> dict[str, int]:
 def _list(images: Iterable[str]) -> str:
     images = list(images)
     more = f" and {len(images) - NAMED} more" if len(images) > NAMED else ""
-    return ", ".join(images[:NAMED]) + more
+    return ", ".join(map(in_one_line, images[:NAMED])) + more

@@ -48,3 +48,8 @@ def files_in(folder: Path) -> set[str]:
             return {entry.name for entry in entries if entry.is_file()}
     except (OSError, ValueError):  # ValueError: a name that no folder can have
         return set()
+
+
+def in_one_line(said: str) -> str:
+    """What a file's names would break into several lines, or hide, as escapes (`\\n`)."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in said)

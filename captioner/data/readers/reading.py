@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from captioner.data.readers.files import files_in
+from captioner.data.readers.files import files_in, in_one_line
 from captioner.data.records import Collection, Record
 from captioner.data.tar import TarMember
 from captioner.vocabulary import words
@@ -77,10 +77,11 @@ class Reading:
             if not record.captions:
                 self.problems.append(f"{source}: image {image_id} has no captions")
         records = [record for record in self.records.values() if record.captions]
+        problems = [in_one_line(problem) for problem in self.problems]
         if not records:
-            first = f"; {len(self.problems)} problems: {self.problems[0]}" if self.problems else ""
+            first = f"; {len(problems)} problems: {problems[0]}" if problems else ""
             raise ValueError(f"{source}: no image with captions{first}")
-        return Collection(records, self.problems)
+        return Collection(records, problems)
 
     def _leave_out(self, image_id: str, problem: str) -> None:
         self.records.pop(image_id, None)
