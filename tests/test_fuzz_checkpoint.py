@@ -109,7 +109,7 @@ def test_options(saved: Path, data: st.DataObject):
 
 @pytest.mark.parametrize("value", ["!!int _", "!!bool x", "!!float ''", "!!timestamp 2", "! x"])
 def test_options_with_a_tag_are_refused(saved: Path, value: str):
-    """On the first ones the parser stumbles, as fuzzing found."""
+    """The parser stumbles over the first ones."""
     path = saved / "config.yaml"
     whole = path.read_text()
     for text in (value, whole.replace("epochs: ", f"epochs: {value} #")):

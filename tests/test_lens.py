@@ -24,7 +24,7 @@ def drawn(path: Path, caption) -> tuple[Image.Image, list[str]]:
         return figure.convert("RGB"), texts
 
 
-@pytest.mark.parametrize("count", [0, 1, 15, 16])
+@pytest.mark.parametrize("count", [0, 1, 3, 15, 16, 30])
 def test_it_opens_at_any_number_of_words(count: int, tmp_path: Path):
     words = [f"word{i}" for i in range(count)]
     figure, texts = drawn(tmp_path / "a.png", make_caption(words))

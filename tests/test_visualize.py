@@ -126,7 +126,7 @@ def test_the_attended_place_keeps_the_picture_and_the_rest_goes_dark():
     assert (np.diff(opacity) <= 0).all()  # the more it looked, the more of the picture shows
 
 
-@pytest.mark.parametrize("count", [0, 1, 12, 31])
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 12, 31])
 def test_panels_open_at_any_number_of_words(count, tmp_path):
     save_panels(make_caption([f"word{i}" for i in range(count)]), make_view(), tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as figure:

@@ -65,7 +65,7 @@ def _run(
     said: list[Path],
 ) -> None:
     for number, path in enumerate(said, 1):
-        os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), number)
+        os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), number)
     os.chdir(folder)
     os.environ.update(environment)
     torch.set_num_threads(1)

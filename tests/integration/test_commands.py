@@ -61,8 +61,7 @@ def behind(call: Call) -> list[str]:
         return []
     if any(each.startswith("start=") for each in given):
         return [each for each in QUICK if not each.startswith(MODEL)]
-    smaller = ["encoder.name=resnet18"] if "encoder=resnet101" in given else []
-    return [*QUICK, *DATA, "encoder.weights=null", *smaller]
+    return [*QUICK, *DATA, "encoder.weights=null"]
 
 
 def two_jobs(given: list[str]) -> list[str]:

@@ -110,8 +110,9 @@ def test_a_width_of_one_is_greedy(captioner: Captioner, folder: Path, pictures: 
         assert_same(one, other)
 
 
-def test_other_memory_and_state_go_through(tmp_path: Path, pictures: list):
-    tiny, options = talkative(**KINDS["adaptive-gru"]), SearchOptions(width=2, max_length=6)
+@pytest.mark.parametrize("kind", ["hard", "adaptive-gru"])
+def test_every_kind_of_memory_and_state_goes_through(kind: str, tmp_path: Path, pictures: list):
+    tiny, options = talkative(**KINDS[kind]), SearchOptions(width=2, max_length=6)
     transform = Transform(SIDE, "squash")
     captioner = Captioner(tiny.model, tiny.vocabulary, transform, options, gated=True)
     exported = ExportedCaptioner.load(export(captioner, tmp_path / "onnx"))
