@@ -138,9 +138,15 @@ def build_model(
     encoder: EncoderOptions, decoder: DecoderOptions, vocabulary: Vocabulary
 ) -> CaptioningModel:
     """An untrained model; its encoder holds the weights that its options name."""
-    trunk = build_encoder(encoder.name, encoder.image_size, encoder.node, encoder.weights)
-    trunk.requires_grad_(encoder.tuned)
+    trunk = _build_encoder(encoder, encoder.weights).requires_grad_(False)
+    trunk.upper.requires_grad_(encoder.tuned)
     return CaptioningModel(trunk, build_decoder(decoder, trunk, vocabulary))
+
+
+def _build_encoder(options: EncoderOptions, weights: str | None) -> Encoder:
+    return build_encoder(
+        options.name, options.image_size, options.node, weights, options.fine_tune_above
+    )
 
 
 def build_decoder(options: DecoderOptions, encoder: Encoder, vocabulary: Vocabulary) -> Decoder:
@@ -150,7 +156,7 @@ def build_decoder(options: DecoderOptions, encoder: Encoder, vocabulary: Vocabul
 def restore_model(checkpoint: Checkpoint, device: torch.device) -> CaptioningModel:
     """The model of a checkpoint, in eval mode. Reads nothing outside the checkpoint's folder."""
     options = checkpoint.options.encoder
-    trunk = build_encoder(options.name, options.image_size, options.node, weights=None)
+    trunk = _build_encoder(options, weights=None)
     trunk.fixed = options.weights is not None
     decoder = partial(build_decoder, checkpoint.options.decoder, trunk, checkpoint.vocabulary)
     checkpoint.check_size(decoder)  # before memory is taken
@@ -167,14 +173,14 @@ def build_source(
     device: torch.device,
     views: int = 1,
 ) -> ImageSource:
-    """How the model gets at records' images: cached where the encoder is frozen, else as pixels."""
+    """How the model gets at records' images: cached as far as the encoder is fixed, or as pixels."""
     transform = build_transform(options)
-    if options.tuned:
+    if not options.cached:
         return ImageSource(transform)
     return ImageSource(
         transform,
         cache_features(
-            encoder,
+            encoder.lower,
             transform,
             records,
             Path(data.cache),

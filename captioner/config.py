@@ -95,6 +95,9 @@ class EncoderOptions:
     image_size: int = 64  # pixels, square
     fit: str = "squash"  # how an image becomes square: squash | crop | pad
     fine_tune_from: int | None = None  # first epoch that trains the encoder; null: it is frozen
+    # Up to this node of a torchvision trunk nothing is trained even then, and what it gives is
+    # cached; null: all is trained, from pixels.
+    fine_tune_above: str | None = None
     learning_rate: float = 1e-4  # peak, for the encoder alone
 
     def __post_init__(self) -> None:
@@ -104,10 +107,17 @@ class EncoderOptions:
         _at_least("encoder.fine_tune_from", self.fine_tune_from, 0)
         if self.name != "tiny" and not self.name.startswith("timm/") and self.node is None:
             raise ValueError(f"encoder={self.name} needs encoder.node, where the trunk is cut")
+        if self.fine_tune_above is not None and not self.tuned:
+            raise ValueError("encoder.fine_tune_above needs encoder.fine_tune_from, an epoch")
 
     @property
     def tuned(self) -> bool:
         return self.fine_tune_from is not None
+
+    @property
+    def cached(self) -> bool:
+        """Whether something that is fixed sees the pixels, so that they are looked at once."""
+        return not self.tuned or self.fine_tune_above is not None
 
 
 @dataclass
@@ -272,7 +282,7 @@ class SearchOptions:
 # views they are seen, and how the encoder is trained from here on.
 ANEW = {
     "data": ("root", "file", "images", "entities", "views"),
-    "encoder": ("fine_tune_from", "learning_rate"),
+    "encoder": ("fine_tune_from", "fine_tune_above", "learning_rate"),
 }
 
 # What may change in a run's config.yaml before it is resumed: it changes no number.

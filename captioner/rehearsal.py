@@ -67,7 +67,7 @@ def _with_few_images(
 ) -> tuple[TrainOptions, Splits]:
     """Their features are cached in one view alone, since learning from others takes as long."""
     few = replace(options, data=replace(options.data, cache=str(folder / "cache")))
-    if not options.encoder.tuned:
+    if options.encoder.cached:
         few.data.views = 1
     counts = {"train": UPDATES * options.training.batch_images, "val": IMAGES}
     return few, {split: records[split][:count] for split, count in counts.items()}
@@ -82,16 +82,17 @@ def _features(
     device: torch.device,
 ) -> Part:
     """Of the images whose features are not cached yet."""
-    if options.encoder.tuned:
+    if not options.encoder.cached:
         return Part("features", note="not kept: the encoder learns")
     cache, transform = Path(options.data.cache), build_transform(options.encoder)
     missing = 0
     for split, views in (("train", options.data.views or 1), ("val", 1)):
-        key = cache_key(encoder, transform, records[split], views)
+        key = cache_key(encoder.lower, transform, records[split], views)
         if not (cache / key / "index.json").exists():
             missing += views * len(records[split])
     seconds = _seconds(lambda: build_source(few.data, few.encoder, encoder, tried, device))
-    size = 2 * encoder.grid.height * encoder.grid.width * encoder.annotation  # of half floats
+    lower = encoder.lower
+    size = 2 * lower.grid.height * lower.grid.width * lower.annotation  # of half floats
     note = f"{missing} images, views counted" if missing else "all there"
     return Part("features", missing * seconds / len(tried), missing * size, cache, note)
 

@@ -139,6 +139,43 @@ def test_a_trunk_with_weights_stays_fixed_while_the_model_trains(resnet_file: Pa
     assert all(parameter.requires_grad for parameter in fixed.parameters())
 
 
+@pytest.mark.parametrize(
+    ("name", "node", "fixed_node", "below"),
+    [
+        ("mobilenet_v2", "features.18", "features.13", (96, 4)),
+        ("resnet18", "layer4", "layer3.0", (256, 4)),
+    ],
+)
+def test_a_trunk_in_two_parts_is_the_same_trunk(
+    name: str, node: str, fixed_node: str, below: tuple[int, int]
+):
+    encoder = build_encoder(name, 64, node, fixed_node=fixed_node).eval()
+    assert encoder.state_dict().keys() == build_encoder(name, 64, node).state_dict().keys()
+    pixels = noise(2, 64)
+    with torch.no_grad():
+        kept = encoder.lower(pixels)
+        assert kept.shape == (2, below[1] ** 2, below[0])
+        torch.testing.assert_close(encoder.finish(kept), encoder(pixels))
+        quick = encoder.lower.folded()(pixels)
+        torch.testing.assert_close(quick, kept, rtol=0, atol=1e-4 * float(kept.abs().max()))
+
+
+def test_only_the_upper_part_of_a_trunk_can_learn():
+    encoder = build_encoder("resnet18", 64, "layer4", fixed_node="layer3").requires_grad_(False)
+    encoder.upper.requires_grad_(True)
+    learning = {name for name, weight in encoder.named_parameters() if weight.requires_grad}
+    assert learning == {name for name, _ in encoder.named_parameters() if ".layer4." in name}
+    encoder.finish(encoder.lower(noise(2, 64))).sum().backward()
+    assert all((w.grad is not None) == w.requires_grad for w in encoder.parameters())
+
+
+def test_without_parts_what_is_kept_are_the_annotations():
+    encoder = build_encoder("tiny", 48)
+    kept = encoder(noise(2, 48))
+    assert encoder.lower is encoder.upper is encoder
+    assert torch.equal(encoder.finish(kept), kept)
+
+
 def test_building_leaves_batch_statistics_as_they_were():
     counts = [
         value
@@ -243,6 +280,11 @@ def test_a_file_that_does_not_fit_is_named(
         (("resnet18", 64, "avgpool"), "single location"),
         (("resnet18", 32, "layer4"), "single location"),
         (("swin_t", 64, "features.7"), r"\(1, 2, 2, 768\), which has no grid"),
+        (("resnet18", 64, "layer4", None, "layer5"), "resnet18 has no node 'layer5'"),
+        (("resnet18", 64, "layer3", None, "layer3"), "encoder.fine_tune_above must name a node"),
+        (("resnet18", 64, "layer3", None, "layer4"), "encoder.fine_tune_above must name a node"),
+        (("resnet18", 64, "layer4", None, "layer4.0.bn2"), "encoder.fine_tune_above must name"),
+        (("tiny", 64, None, None, "2"), "tiny has no nodes"),
         (("resnet18", 64, "layer4", "IMAGENET"), "no weights 'IMAGENET' .* one of IMAGENET1K_V1"),
     ],
 )

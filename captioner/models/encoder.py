@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from captioner.grid import Grid
+from captioner.models.halves import halves
 from captioner.models.timm_trunk import PREFIX, build_timm_trunk
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -23,14 +24,25 @@ class Encoder(nn.Module):
 
     The trunk maps normalised (N, 3, S, S) to (N, D, H, W), or to tokens (N, L, D) of a square
     grid, with or without class tokens in front. A `fixed` trunk stays in eval mode whatever the
-    model around it does, so that its batch statistics never drift.
+    model around it does, so that its batch statistics never drift. Of a trunk in two `parts`, made
+    of its own layers, only the upper learns, and what the lower gives can be kept.
     """
 
-    def __init__(self, trunk: nn.Module, image_size: int, fixed: bool = False):
+    def __init__(
+        self,
+        trunk: nn.Module,
+        image_size: int,
+        fixed: bool = False,
+        parts: tuple[nn.Module, nn.Module] | None = None,
+    ):
         super().__init__()
         self.trunk = trunk
         self.image_size = image_size
         self.fixed = fixed
+        self._parts = None  # in a tuple, or their layers would be there twice
+        if parts is not None:
+            lower = Encoder(nn.Sequential(parts[0]), image_size, fixed=True)
+            self._parts = (lower, parts[1])
         for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             values = torch.tensor(getattr(trunk, name, usual)).view(3, 1, 1)
             self.register_buffer(name, values, persistent=False)
@@ -64,6 +76,16 @@ class Encoder(nn.Module):
         stride, offset = places.get(height, (size / height, size / height / 2))
         return Grid(height, width, stride, offset, size), annotation
 
+    @property
+    def lower(self) -> Encoder:
+        """What is a fixed function of pixels, unless all learns."""
+        return self if self._parts is None else self._parts[0]
+
+    @property
+    def upper(self) -> nn.Module:
+        """What learns, if anything does."""
+        return self if self._parts is None else self._parts[1]
+
     def train(self, mode: bool = True) -> Encoder:
         super().train(mode)
         if self.fixed:
@@ -92,7 +114,16 @@ class Encoder(nn.Module):
                 f"got {pixels.shape[3]}×{pixels.shape[2]}"
             )
         normalised = (pixels.float() / 255 - self.mean) / self.std
-        output = self.trunk(normalised.contiguous(memory_format=torch.channels_last))
+        return self._rows(self.trunk(normalised.contiguous(memory_format=torch.channels_last)))
+
+    def finish(self, kept: Tensor) -> Tensor:
+        """The annotations, (N, L, D), of images of which `lower` gave `kept`, (N, L′, D′)."""
+        if self._parts is None:
+            return kept
+        lower, upper = self._parts
+        return self._rows(upper(kept.mT.unflatten(2, (lower.grid.height, lower.grid.width))))
+
+    def _rows(self, output: Tensor) -> Tensor:
         if output.ndim == 4:
             return output.flatten(2).transpose(1, 2)
         return output[:, output.shape[1] - self.grid.height * self.grid.width :]
@@ -175,45 +206,59 @@ class Coordinates(nn.Module):
 
 
 def build_encoder(
-    name: str, image_size: int, node: str | None = None, weights: str | None = None
+    name: str,
+    image_size: int,
+    node: str | None = None,
+    weights: str | None = None,
+    fixed_node: str | None = None,
 ) -> Encoder:
     """`tiny`, any torchvision classification model cut at `node`, or `timm/` and a model of timm's.
 
     The last as `build_timm_trunk` has it; for the others `weights` is a torchvision weight name
     (fetched by torchvision if it is not on disk yet), the path of a state dict, or None for random
     weights. A trunk with weights is fixed: always in eval mode, also where it is fine-tuned, since
-    batches here are too small for batch statistics.
+    batches here are too small for batch statistics. Up to `fixed_node` a torchvision trunk does not
+    learn even then.
     Raises ValueError for an unknown name, node or weight, or a state dict that does not fit.
     """
+    if fixed_node is not None and (name == "tiny" or name.startswith(PREFIX)):
+        raise ValueError(f"{name} has no nodes; only a torchvision encoder learns in part")
+    parts = None
     if name.startswith(PREFIX):
         trunk = build_timm_trunk(name.removeprefix(PREFIX), image_size, node, weights)
-        return Encoder(trunk, image_size, fixed=weights is not None)
-    if name == "tiny":
-        trunk: nn.Module = Tiny()
-        load = _load_state_dict
-    else:  # torchvision takes seconds to import
-        import torchvision
-        from torchvision.models import get_model, list_models
-        from torchvision.models.feature_extraction import (
-            create_feature_extractor,
-            get_graph_node_names,
-        )
+    elif name == "tiny":
+        trunk = Tiny()
+        if weights is not None:
+            _load_state_dict(trunk, weights)
+    else:
+        trunk, parts = _build_torchvision_trunk(name, node, weights, fixed_node)
+    return Encoder(trunk, image_size, weights is not None, parts)
 
-        if name not in list_models(module=torchvision.models):
-            raise ValueError(
-                f"no encoder {name!r}; it is tiny, a torchvision model, e.g. resnet50, or timm/…"
-            )
-        trunk, load = get_model(name, weights=None), _load_weights(name)
-        nodes = get_graph_node_names(trunk)[1]
-        if not any(f"{known}.".startswith(f"{node}.") for known in nodes):
+
+def _build_torchvision_trunk(
+    name: str, node: str, weights: str | None, fixed_node: str | None
+) -> tuple[nn.Module, tuple[nn.Module, nn.Module] | None]:
+    """A model cut at `node`; and it in two parts, where a node is named to which it is fixed."""
+    import torchvision  # takes seconds
+    from torchvision.models import get_model, list_models
+    from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+    if name not in list_models(module=torchvision.models):
+        raise ValueError(
+            f"no encoder {name!r}; it is tiny, a torchvision model, e.g. resnet50, or timm/…"
+        )
+    model = get_model(name, weights=None)
+    nodes = get_graph_node_names(model)[1]
+    ends = {node: "annotations"} | ({} if fixed_node is None else {fixed_node: "fixed"})
+    for end in ends:
+        if not any(f"{known}.".startswith(f"{end}.") for known in nodes):
             spatial = ", ".join(nodes[-12:])
-            raise ValueError(f"{name} has no node {node!r}; its last nodes are {spatial}")
+            raise ValueError(f"{name} has no node {end!r}; its last nodes are {spatial}")
     if weights is not None:
-        load(trunk, weights)
-    if name != "tiny":
-        trunk = create_feature_extractor(trunk, {node: "annotations"})
-        trunk = nn.Sequential(trunk, _Only("annotations"))
-    return Encoder(trunk, image_size, fixed=weights is not None)
+        _load_weights(model, name, weights)
+    trunk = create_feature_extractor(model, ends).eval()  # whose graph it is parted by
+    parts = None if fixed_node is None else halves(trunk, ends[fixed_node], ends[node])
+    return nn.Sequential(trunk, _Only(ends[node])), parts
 
 
 class _Only(nn.Module):
@@ -227,30 +272,24 @@ class _Only(nn.Module):
         return values[self.key]
 
 
-def _load_weights(name: str) -> Callable[[nn.Module, str], None]:
-    """A loader that knows the weight names torchvision has for a model."""
-
+def _load_weights(model: nn.Module, name: str, weights: str) -> None:
+    """By the name that torchvision has for them, or from a file."""
     from torchvision.models import get_model_weights
 
-    def load(trunk: nn.Module, weights: str) -> None:
-        known = get_model_weights(name)
-        if weights in known.__members__:
-            try:
-                trunk.load_state_dict(known[weights].get_state_dict(progress=False))
-            except OSError as error:
-                raise ValueError(
-                    f"could not fetch {name}'s {weights} weights ({error}); "
-                    "give encoder.weights the path of a state dict instead"
-                ) from error
-        elif Path(weights).exists():
-            _load_state_dict(trunk, weights)
-        else:
-            names = ", ".join(known.__members__)
+    known = get_model_weights(name)
+    if weights in known.__members__:
+        try:
+            model.load_state_dict(known[weights].get_state_dict(progress=False))
+        except OSError as error:
             raise ValueError(
-                f"no weights {weights!r} for {name}: neither a file nor one of {names}"
-            )
-
-    return load
+                f"could not fetch {name}'s {weights} weights ({error}); "
+                "give encoder.weights the path of a state dict instead"
+            ) from error
+    elif Path(weights).exists():
+        _load_state_dict(model, weights)
+    else:
+        names = ", ".join(known.__members__)
+        raise ValueError(f"no weights {weights!r} for {name}: neither a file nor one of {names}")
 
 
 def _load_state_dict(trunk: nn.Module, path: str) -> None:

@@ -22,11 +22,11 @@ class CaptioningModel(nn.Module):
         self.tuned = tuned
 
     def annotate(self, images: Tensor) -> Tensor:
-        """Annotations (N, L, D), of uint8 pixels (N, 3, S, S) or as the cache holds them."""
-        if images.dtype != torch.uint8:
-            return images.float()
+        """Annotations (N, L, D), of uint8 pixels (N, 3, S, S) or of what the cache holds."""
         with torch.set_grad_enabled(self.tuned and torch.is_grad_enabled()):
-            return self.encoder(images)
+            if images.dtype == torch.uint8:
+                return self.encoder(images)
+            return self.encoder.finish(images.float())
 
     def forward(self, images: Tensor, tokens: Tensor, mask: Tensor) -> Unrolled:
         """images as in `annotate`; tokens and mask, (N, K, T), as in `Decoder.forward`."""
