@@ -145,7 +145,7 @@ def build_model(
 
 def _build_encoder(options: EncoderOptions, weights: str | None) -> Encoder:
     return build_encoder(
-        options.name, options.image_size, options.node, weights, options.fine_tune_above
+        options.name, options.image_size, options.node, weights, options.fixed_node
     )
 
 
@@ -173,7 +173,7 @@ def build_source(
     device: torch.device,
     views: int = 1,
 ) -> ImageSource:
-    """How the model gets at records' images: cached as far as the encoder is fixed, or as pixels."""
+    """How the model gets at images: as cached as far as the encoder is fixed, or as pixels."""
     transform = build_transform(options)
     if not options.cached:
         return ImageSource(transform)

@@ -95,8 +95,8 @@ class EncoderOptions:
     image_size: int = 64  # pixels, square
     fit: str = "squash"  # how an image becomes square: squash | crop | pad
     fine_tune_from: int | None = None  # first epoch that trains the encoder; null: it is frozen
-    # Up to this node of a torchvision trunk nothing is trained even then, and what it gives is
-    # cached; null: all is trained, from pixels.
+    # Even then a torchvision CNN is not trained up to this node, and what it gives there is cached;
+    # null: all is trained, from pixels.
     fine_tune_above: str | None = None
     learning_rate: float = 1e-4  # peak, for the encoder alone
 
@@ -107,17 +107,20 @@ class EncoderOptions:
         _at_least("encoder.fine_tune_from", self.fine_tune_from, 0)
         if self.name != "tiny" and not self.name.startswith("timm/") and self.node is None:
             raise ValueError(f"encoder={self.name} needs encoder.node, where the trunk is cut")
-        if self.fine_tune_above is not None and not self.tuned:
-            raise ValueError("encoder.fine_tune_above needs encoder.fine_tune_from, an epoch")
 
     @property
     def tuned(self) -> bool:
         return self.fine_tune_from is not None
 
     @property
+    def fixed_node(self) -> str | None:
+        """Up to which the trunk of an encoder that learns does not."""
+        return self.fine_tune_above if self.tuned else None
+
+    @property
     def cached(self) -> bool:
-        """Whether something that is fixed sees the pixels, so that they are looked at once."""
-        return not self.tuned or self.fine_tune_above is not None
+        """Whether something fixed sees the pixels, so that it need see them but once."""
+        return not self.tuned or self.fixed_node is not None
 
 
 @dataclass

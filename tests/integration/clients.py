@@ -1,10 +1,15 @@
-"""Clients of the demo that speak as its page does, many at a time."""
+"""Clients of the demo that speak as its page does, many at a time.
+
+`crowd` runs this file, for clients in the demo's own process would count as its memory.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -12,17 +17,19 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from captioner.captioner import Captioner
-from captioner.config import DemoOptions, SearchOptions
+if TYPE_CHECKING:  # torch's import takes seconds, and clients don't need it
+    from captioner.captioner import Captioner
 
 
 @contextmanager
 def served(captioner: Captioner, **options: object) -> Iterator[str]:
     """The address of a demo that is there as long as the block lasts."""
+    from captioner.config import DemoOptions
     from captioner.demo import serve
 
     with socket.socket() as free:
@@ -50,10 +57,10 @@ class Client:
         files = {"files": (name, picture.read_bytes())}
         return self.http.post("/gradio_api/upload", files=files)
 
-    def ask(self, path: str, search: SearchOptions) -> str:
+    def ask(self, path: str, settings: list[Any]) -> str:
         """`captioned`, `busy`, or what else was answered."""
         body = {
-            "data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, *vars(search).values()],
+            "data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, *settings],
             "fn_index": self.call,
             "trigger_id": self.trigger,
             "session_hash": self.session,
@@ -74,8 +81,9 @@ class Client:
                     return "busy" if said.startswith("busy") else said
         return "no answer"
 
-    def caption(self, picture: Path, search: SearchOptions) -> str:
-        return self.ask(self.upload(picture).json()[0], search)
+    def caption(self, picture: Path, settings: list[Any]) -> str:
+        """As `ask`, of a picture that is sent first. settings: the values of `SearchOptions`."""
+        return self.ask(self.upload(picture).json()[0], settings)
 
 
 def resident() -> int:
@@ -84,28 +92,58 @@ def resident() -> int:
 
 
 def crowd(
-    address: str, clients: int, seconds: float, picture: Path, search: SearchOptions
+    address: str, clients: int, seconds: float, picture: Path, settings: list[Any]
 ) -> tuple[Counter, list[int]]:
-    """What so many clients were answered in that time, and the memory, ten times in it."""
-    answers, end, memory = Counter(), time.monotonic() + seconds, []
+    """What so many clients were answered in that time, and this process's memory, eleven times.
+
+    Time begins when each has had a caption, so that all that is kept for a client is there.
+    """
+    given = json.dumps([address, clients, seconds, str(picture), settings])
+    command, memory = [sys.executable, __file__, given], []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout.readline() == "all are there\n"
+        for _ in range(11):
+            memory.append(resident())
+            time.sleep(seconds / 10)
+        answers = Counter(json.loads(running.stdout.read()))
+    return answers, memory
+
+
+def _crowd(
+    address: str, clients: int, seconds: float, picture: str, settings: list[Any]
+) -> Counter:
+    """Prints a line when each has had a caption; returns how often each answer came from then."""
+    answers, ready = Counter(), threading.Barrier(clients + 1)
+
+    def ask(client: Client) -> str:
+        answer = client.caption(Path(picture), settings)
+        if answer == "busy":
+            time.sleep(0.2)
+        return answer
 
     def work() -> None:
         try:
             client = Client(address)
+            while (answer := ask(client)) == "busy":
+                pass
+            assert answer == "captioned", answer
+            ready.wait()
+            end = time.monotonic() + seconds
             while time.monotonic() < end:
-                answer = client.caption(picture, search)
-                answers[answer] += 1
-                if answer == "busy":
-                    time.sleep(0.2)
+                answers[ask(client)] += 1
         except Exception as error:
+            ready.abort()
             answers[repr(error)] += 1
 
     threads = [threading.Thread(target=work) for _ in range(clients)]
     for thread in threads:
         thread.start()
-    for _ in range(10):
-        time.sleep(seconds / 10)
-        memory.append(resident())
+    ready.wait()
+    print("all are there", flush=True)
     for thread in threads:
         thread.join()
-    return answers, memory
+    return answers
+
+
+if __name__ == "__main__":
+    print(json.dumps(_crowd(*json.loads(sys.argv[1]))))
