@@ -37,7 +37,7 @@ def composed(*overrides: str) -> TrainOptions:
 def test_a_recipe_composes(recipe: str):
     if recipe == "optuna":
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    given = ["start=CHECKPOINT"] if recipe == "scst" else []
+    given = ["start=CHECKPOINT"] if recipe in ("scst", "finetune") else []
     assert isinstance(composed(f"experiment={recipe}", *given), TrainOptions)
 
 
@@ -95,26 +95,12 @@ def test_what_is_given_goes_before_the_recipe():
     assert (options.training.optimizer, options.training.one_length) == ("adam", True)
 
 
-def test_fine_tuning_comes_on_top_and_shows_more_views():
-    plain, tuned = composed("experiment=flickr8k"), composed("experiment=[flickr8k,finetune]")
-    assert not plain.encoder.tuned and tuned.encoder.name == plain.encoder.name
-    assert 0 < tuned.encoder.fine_tune_from < tuned.training.epochs - 3
-    assert tuned.encoder.fine_tune_from < plain.training.epochs < tuned.training.epochs
-    assert tuned.data.views > plain.data.views
-
-
-def test_flickr8k_s_encoder_learns_in_its_upper_part_and_others_whole():
-    assert composed("experiment=flickr8k").encoder.fixed_node is None
-    in_part, whole = (composed(f"experiment=[{name},finetune]") for name in ("flickr8k", "coco"))
-    assert (in_part.encoder.fixed_node, in_part.encoder.cached) == ("features.10", True)
-    assert (whole.encoder.fixed_node, whole.encoder.cached) == (None, False)
-
-
 def test_a_checkpoint_is_fine_tuned_in_more_views_of_its_own_data():
     trained = composed("experiment=flickr8k", "data.min_count=7", "decoder.hidden=99")
-    anew = ("encoder.fine_tune_from=0", "training.epochs=5", "start=CHECKPOINT")
-    options = composed("experiment=[flickr8k,finetune]", *anew).from_start(trained)
-    assert (options.data.min_count, options.decoder.hidden, options.training.epochs) == (7, 99, 5)
-    assert trained.data.views == 4 and options.data.views == 6
-    assert options.encoder.fixed_node == "features.10"
+    given = ("experiment=finetune", "start=CHECKPOINT", "encoder.fine_tune_above=features.10")
+    options = composed(*given).from_start(trained)
+    assert (options.data.min_count, options.decoder.hidden, options.data.views) == (7, 99, 6)
+    assert trained.data.views == 4 and options.training.epochs < trained.training.epochs
+    assert (options.encoder.fine_tune_from, options.encoder.fixed_node) == (0, "features.10")
+    assert options.loss == trained.loss and options.training.ema < trained.training.ema
     assert options.encoder.tuned and options.encoder.weights == trained.encoder.weights
