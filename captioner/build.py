@@ -173,7 +173,7 @@ def build_source(
     device: torch.device,
     views: int = 1,
 ) -> ImageSource:
-    """How the model gets at images: as cached as far as the encoder is fixed, or as pixels."""
+    """How the model gets at images: cached as far as the encoder is fixed, or as pixels."""
     transform = build_transform(options)
     if not options.cached:
         return ImageSource(transform)
