@@ -11,6 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,10 +42,15 @@ CLEANING = (60, 600)  # how often, and from what age on uploads are removed; in 
 
 
 class Demo:
-    """What the page's buttons call. Gradio shows the text of a `gradio.Error`, and of no other."""
+    """What the page's buttons call. Gradio shows the text of a `gradio.Error`, and of no other.
+
+    One thread does the work, whichever of Gradio's asks: glibc gives threads arenas of their own,
+    and what many of them had kept for pages of text would add up.
+    """
 
     def __init__(self, captioner: Captioner, max_pixels: int = 100_000_000):
         self.captioner, self.max_pixels = captioner, max_pixels
+        self.worker = ThreadPoolExecutor(1)
 
     def answer(self, path: str | None, *settings: Any) -> tuple[Any, ...]:
         """(choices of captions, page of the best, all pages) of the picture in a file, if any.
@@ -56,7 +62,8 @@ class Demo:
         if path is None:
             return gr.Radio([], visible=False), NOTHING_YET, []
         try:
-            captions, pages = self.explain(Path(path), search_options(settings))
+            work = self.worker.submit(self.explain, Path(path), search_options(settings))
+            captions, pages = work.result()
         except ValueError as error:  # ImageError among them, which names the file
             said = str(error).replace(path, "this picture")
             raise gr.Error(said, print_exception=False) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,14 @@ KINDS = {
     "adaptive-gru": {"attention_kind": "adaptive", "beta": "none", "cell": "gru"},
 }
 """A tiny decoder's options with each kind of attention but soft, and each cell but the LSTM."""
+
+
+def needs(package: str) -> pytest.MarkDecorator:
+    """Skips where the package is missing, without importing it, as `importorskip` would.
+
+    Each process that runs tests collects all of them, and such imports take seconds.
+    """
+    return pytest.mark.skipif(find_spec(package) is None, reason=f"needs {package}")
 
 
 def paper_weights(decoder: Decoder) -> reference.Weights:

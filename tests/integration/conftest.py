@@ -10,16 +10,6 @@ from resuming import RECIPE
 from running import TINY, Ran, Trained, run_script
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of whole scripts run without coverage, which would take a quarter more time.
-
-    What they share is counted: `trained`, and the runs that other modules begin with.
-    """
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker("no_cover")
-
-
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
     """`run_script` in an empty folder."""

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from browser import Browser
+from helpers import needs
 from tiny import build_tiny, write_picture
 
 from captioner.captioner import Captioner
 from captioner.config import DemoOptions, SearchOptions
 
-gradio = pytest.importorskip("gradio")
+pytestmark = needs("gradio")
 
 SEARCH = SearchOptions(width=3, min_length=3, max_length=6)
 FRAME = "document.querySelector('.attention iframe')"
@@ -113,12 +114,14 @@ def test_a_damaged_upload_is_told_and_the_next_one_works(
 def test_settings_that_do_not_go_together_are_told_without_a_path(
     captioner: Captioner, tmp_path: Path
 ):
+    from gradio import Error
+
     from captioner.demo import Demo
 
     picture = str(write_picture(tmp_path / "a.png"))
     settings = {**vars(SEARCH), "min_length": 9}
-    with pytest.raises(gradio.Error, match=r"search\.min_length is 9, more than the 6 words"):
+    with pytest.raises(Error, match=r"search\.min_length is 9, more than the 6 words"):
         Demo(captioner).answer(picture, *settings.values())
-    with pytest.raises(gradio.Error, match=r"^'this picture: no such file or directory'$"):
+    with pytest.raises(Error, match=r"^'this picture: no such file or directory'$"):
         Demo(captioner).answer(str(tmp_path / "gone.png"), *vars(SEARCH).values())
     assert captioner.options == SEARCH

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import KINDS
+from helpers import KINDS, needs
 from running import ROOT, Ran, run_script
 from tiny import SIDE, Tiny, build_tiny, write_picture
 
@@ -22,13 +22,10 @@ from captioner.captioner import Captioner
 from captioner.config import SearchOptions
 from captioner.data.images import Transform
 from captioner.data.shapes import read_shapes
+from captioner.export import export
 from captioner.exported import ExportedCaptioner
 
-pytest.importorskip("onnxruntime")
-pytest.importorskip("onnxscript")
-
-from captioner.export import export
-
+pytestmark = [needs("onnxruntime"), needs("onnxscript")]
 logging.getLogger("torch.__trace").propagate = False  # pytest would keep megabytes of it
 
 BEAM = SearchOptions(

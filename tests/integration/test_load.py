@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from clients import Client, crowd, resident, served
+from helpers import needs
 from PIL import Image
 from tiny import build_tiny, write_picture
 
@@ -21,8 +22,10 @@ from captioner.captioner import Captioner
 from captioner.config import SearchOptions
 from captioner.data.images import ImageError
 
-pytest.importorskip("gradio")
-pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+pytestmark = [
+    needs("gradio"),
+    pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc"),
+]
 
 CLIENTS, SECONDS = int(os.environ.get("CLIENTS", 6)), float(os.environ.get("SECONDS", 3))
 IMAGES = int(os.environ.get("IMAGES", 400))
