@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
+from threading import get_ident
 
 import pytest
 from clients import Client, crowd, resident, served
@@ -48,6 +50,18 @@ def test_a_crowd_gets_captions_or_is_told_to_wait(captioner: Captioner, tmp_path
     print(f"{CLIENTS} clients, {SECONDS:g} s: {dict(answers)}; MB {[m // 10**6 for m in memory]}")
     assert answers["captioned"] > 0 and answers.keys() <= {"captioned", "busy"}
     assert memory[-1] - memory[0] < GROWTH
+
+
+def test_one_thread_captions_whoever_asks(captioner: Captioner, tmp_path: Path, monkeypatch):
+    """What each of many threads keeps of memory would add up: see `Demo`."""
+    page, threads = demo.Demo(captioner), set()
+    monkeypatch.setattr(demo, "view", lambda *_: threads.add(get_ident()))
+    monkeypatch.setattr(demo, "frame", lambda *_: "")
+    picture = str(write_picture(tmp_path / "a.png"))
+    with ThreadPoolExecutor(3) as several:
+        asked = [several.submit(page.answer, picture, *SETTINGS) for _ in range(6)]
+        assert all(len(each.result()[2]) == SEARCH.width for each in asked)
+    assert len(threads) == 1
 
 
 def test_many_pictures_leave_memory_and_files_as_they_were(captioner: Captioner, tmp_path: Path):
