@@ -79,7 +79,8 @@ def model_card(options: TrainOptions, metrics: Mapping[str, Any], vocabulary: Vo
 
 def _recipe(options: TrainOptions) -> Iterator[tuple[str, object]]:
     encoder, decoder, training = options.encoder, options.decoder, options.training
-    tuned = f"trained from epoch {encoder.fine_tune_from}" if encoder.tuned else "frozen"
+    part = f" above {encoder.fixed_node}" if encoder.fixed_node else ""
+    tuned = f"trained{part} from epoch {encoder.fine_tune_from}" if encoder.tuned else "frozen"
     start = "random weights" if encoder.weights is None else "pretrained weights"
     if options.start is not None:
         start = "weights of an earlier run"

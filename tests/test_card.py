@@ -47,11 +47,13 @@ def test_a_card_of_self_critical_training_on_shards_has_validation_s_scores_alon
     tiny.options.data = DataOptions(kind="webdataset", train="train.tar", val="val.tar")
     tiny.options.loss = LossOptions(objective="self_critical")
     tiny.options.training.best, tiny.options.start = "cider", "runs/x/checkpoints/best"
+    tiny.options.encoder.fine_tune_above = "features.10"
     text = model_card(tiny.options, {**METRICS, "reward": 60.0, "baseline": 59.0}, tiny.vocabulary)
     assert "Trained on shards of images and captions" in text
     assert "weights of an earlier run" in text and "runs/x" not in text
     assert "| objective | self_critical |" in text and "chose this checkpoint by cider" in text
     assert "| cider | 50.00 |" in text and "| reward |" not in text and "| baseline |" not in text
+    assert "trained above features.10 from epoch 0" in text
 
 
 def test_only_what_was_loaded_can_be_saved(tmp_path: Path):
