@@ -104,6 +104,7 @@ def test_corpus_bleu_is_not_the_mean_over_batches():
     assert sum(each) / 2 == pytest.approx(100 * (1 + 1 / 8) / 2)
 
 
+@pytest.mark.no_cover  # which would be timed too
 def test_a_thousand_images_with_all_intervals_take_under_two_seconds():
     hypotheses, references = sentences(4, n=1000)
     start = time.process_time()

@@ -80,6 +80,7 @@ def test_a_tokenizer_without_java_is_refused(tmp_path: Path, monkeypatch: pytest
         score(CAPTIONS, RECORDS, MetricOptions(tokenizer="ptb"))
 
 
+@pytest.mark.no_cover  # which would be timed too
 def test_a_thousand_captions_take_under_three_seconds():
     texts = [
         f"a {i % 7} dog of {i % 31} runs over {i % 5} green lawns quickly" for i in range(6000)
