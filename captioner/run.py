@@ -29,6 +29,7 @@ from captioner.data.loader import CaptionedImages, EpochBatches, training_loader
 from captioner.data.records import Record
 from captioner.files import locked
 from captioner.logs import RunLog
+from captioner.models.graphs import replay_loop
 from captioner.models.model import CaptioningModel
 from captioner.pictures import draw_all, names
 from captioner.progress import console
@@ -114,6 +115,7 @@ def _run(
         if begin is last:
             check_options(last, options)
         begin.load_weights(model)
+    replay_loop(model.decoder, accelerator.device)
     if accelerator.is_main_process:
         _announce(options, folder, records, vocabulary, model)
         report_problems(collection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import tempfile
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def _sparse_cache(folder: Path, images: int, locations: int, annotation: int) ->
 
 
 def _run_epoch(folder: Path, vocabulary: int, per_image: int, batch: int) -> float | None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # whose libraries would count
     cache = FeatureCache(folder)
     words = Vocabulary(f"w{n}" for n in range(len(SPECIALS), vocabulary))
     names = cache.info["images"]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from captioner.models.attention import Draw, Look, Memory, at_least_float32
+from captioner.models.attention import Draw, Look, Memory
 from captioner.models.cells import CELLS
 from captioner.models.kinds import build_attention
 from captioner.models.lstm import State
-from captioner.models.ragged import Places, attended, in_order, places_of
-from captioner.models.unrolled import StepLinear, unrolled
+from captioner.models.parts import ContextGate, DeepOutput, InitialState
+from captioner.models.ragged import Places, attended, everyone, in_order, places_of
+from captioner.models.unrolled import unrolled
 
 
 class Trace(NamedTuple):
@@ -46,83 +48,18 @@ class Unrolled(NamedTuple):
     alphas: Tensor  # (M, L) α_t before each of these words, as the logits
 
 
-class InitialState(nn.Module):
-    """h_0 and c_0: two perceptrons of the mean annotation vector (section 3.1.2).
+class Recurred(NamedTuple):
+    """What a loop over the words of known captions has found, for each of M words."""
 
-    `shared` puts one hidden layer before the two heads, as the authors' code does. Without `cell`
-    there is no head for c_0, which is then h_0.
-    """
-
-    def __init__(self, annotation: int, hidden: int, shared: bool = False, cell: bool = True):
-        super().__init__()
-        self.shared = nn.Linear(annotation, annotation) if shared else None
-        self.hidden = nn.Linear(annotation, hidden)
-        self.cell = nn.Linear(annotation, hidden) if cell else None
-
-    def forward(self, annotations: Tensor, captions: int) -> State:
-        """annotations: (N, L, D) → State of (N, K, H), the same for all K captions of an image."""
-        mean = annotations.mean(1, keepdim=True)
-        if self.shared is not None:
-            mean = torch.tanh(self.shared(mean))
-        heads = (self.hidden, self.cell or self.hidden)
-        starts = (at_least_float32(torch.tanh(head(mean))) for head in heads)
-        return State(*(start.expand(-1, captions, -1) for start in starts))
+    words: Tensor  # (M, E) E y_{t-1}, as the cell read them
+    hidden: Tensor  # (M, H) h_t
+    context: Tensor  # (M, D) ẑ_t, behind β
+    alpha: Tensor  # (M, L) α_t
+    draw: Draw | None = None  # each (M,)
 
 
-class ContextGate(nn.Module):
-    """β_t = σ(f_β(h_{t-1})), section 4.2.1: how much the decoder listens to the image at all.
-
-    The paper's β is one scalar per step. `size` = D makes it a vector over the context instead,
-    a deviation that is common in later code; 0 leaves the gate out.
-    """
-
-    def __init__(self, hidden: int, size: int):
-        super().__init__()
-        self.gate = StepLinear(hidden, size) if size else None
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        if self.gate is None:
-            return hidden.new_ones(*hidden.shape[:-1], 1)
-        return torch.sigmoid(self.gate(hidden))
-
-
-class DeepOutput(nn.Module):
-    """p(y_t) ∝ exp(L_o(E y_{t-1} + L_h h_t + L_z ẑ_t)), equation (7).
-
-    Deviations, each named: `deep=False` reads h_t alone; `tanh` bends the sum, as the authors' code
-    does; `tied` makes L_o the transpose of the embedding matrix E and adds a bias (Press and Wolf
-    2017).
-    """
-
-    def __init__(
-        self,
-        embedding: nn.Embedding,
-        hidden: int,
-        context: int,
-        deep: bool = True,
-        tanh: bool = False,
-        tied: bool = False,
-        dropout: float = 0.0,
-    ):
-        super().__init__()
-        vocabulary, size = embedding.weight.shape
-        self.hidden = nn.Linear(hidden, size)  # L_h
-        self.context = nn.Linear(context, size, bias=False) if deep else None  # L_z
-        self.words = nn.Linear(size, vocabulary, bias=tied)  # L_o
-        if tied:
-            self.words.weight = embedding.weight
-            nn.init.zeros_(self.words.bias)
-        self.tanh = tanh
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, embedded: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
-        """(…, E), (…, H), (…, D) → logits (…, V)."""
-        total = self.hidden(self.dropout(hidden))
-        if self.context is not None:
-            total = total + embedded + self.context(context)
-        if self.tanh:
-            total = torch.tanh(total)
-        return self.words(self.dropout(total))
+Loop = Callable[[Tensor, Tensor, State, Memory, Tensor], Recurred]
+"""`Decoder.recur`, with the mask in the place of the steps."""
 
 
 class Decoder(nn.Module):
@@ -196,6 +133,7 @@ class Decoder(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
         self.feedback = 0.0  # in training, the probability that `forward` goes on from own words
+        self.graphed: Loop | None = None  # in the place of `recur`, where a gradient is wanted
 
     def remember(self, annotations: Tensor) -> Memory:
         """Everything about the images that no recurrence changes. annotations: (N, L, D)."""
@@ -244,14 +182,35 @@ class Decoder(nn.Module):
         is drawn from the scores of the step before: scheduled sampling (Bengio et al. 2015).
         """
         memory = self.remember(annotations)
-        embedded = self.dropout(self.embedding(in_order(tokens, mask)))
-        steps = places_of(mask)
+        words = self.dropout(self.embedding(in_order(tokens, mask)))
+        drives = self.cell.embed(self.scale * words)
+        state = self.start(memory, tokens.shape[1])
+        known = tokens if self.training and self.feedback > 0 else None
+        if self.graphed is not None and known is None and torch.is_grad_enabled():
+            done = self.graphed(words, drives, state, memory, mask)
+        else:
+            done = self.recur(words, drives, state, memory, places_of(mask), known)
+        logits = self.output(done.words, done.hidden, done.context)
+        return Unrolled(logits, attended(done.alpha, mask), done.draw, done.alpha)
+
+    def recur(
+        self,
+        words: Tensor,
+        drives: Tensor,
+        state: State,
+        memory: Memory,
+        steps: list[Places],
+        known: Tensor | None = None,
+    ) -> Recurred:
+        """What goes step by step: attention, β and the cell.
+
+        words: E y_{t-1}, (M, E), and drives, what the cell makes of them, (M, 4H), step by step as
+        `steps` have them. known: (N, K, T) the ids of these words, where own ones are fed back.
+        """
         counts = [places.count for places in steps]
-        words = list(embedded.split(counts))
-        drives = list(self.cell.embed(self.scale * embedded).split(counts))
-        feedback = self.training and self.feedback > 0
-        state = State(*(part.flatten(0, 1) for part in self.start(memory, tokens.shape[1])))
-        before = Places(torch.ones_like(mask[..., 0]), mask[..., 0].numel())
+        words, drives = list(words.split(counts)), list(drives.split(counts))
+        before = everyone(*state.hidden.shape[:2], state.hidden.device)
+        state = State(*(part.flatten(0, 1) for part in state))
         hiddens, contexts, alphas, draws = [], [], [], []
         with unrolled(self):
             for t, places in enumerate(steps):
@@ -266,14 +225,11 @@ class Decoder(nn.Module):
                     draws.append(list(map(places.pick, look.draw)))
                 state, _ = self.cell(drives[t], contexts[-1], state)
                 hiddens.append(state.hidden)
-                if feedback and t + 1 < len(words):
+                if known is not None and t + 1 < len(words):
                     lasting = steps[t + 1].among(places)
                     rows = (part[lasting] for part in (words[t], state.hidden, contexts[-1]))
-                    own = self._fed_back(tokens[..., t + 1][mask[..., t + 1]], *rows)
+                    own = self._fed_back(steps[t + 1].only(known[..., t + 1]), *rows)
                     words[t + 1] = self.dropout(self.embedding(own))
                     drives[t + 1] = self.cell.embed(self.scale * words[t + 1])
-        embedded = torch.cat(words) if feedback else embedded
-        logits = self.output(embedded, torch.cat(hiddens), torch.cat(contexts))
         draw = Draw(*map(torch.cat, zip(*draws, strict=True))) if draws else None
-        alpha = torch.cat(alphas)
-        return Unrolled(logits, attended(alpha, mask), draw, alpha)
+        return Recurred(*map(torch.cat, (words, hiddens, contexts, alphas)), draw)

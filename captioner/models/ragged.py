@@ -34,9 +34,18 @@ class Places:
         values = values.flatten(0, 1)
         return values if self.flat is None else values.index_select(0, self.flat)
 
+    def only(self, values: Tensor) -> Tensor:
+        """The entries, (M,), of values for all K captions, (N, K)."""
+        return values[:, : self.real.shape[1]][self.real]
+
     def among(self, before: Places) -> Tensor:
         """(M before,), true for those of another step's captions that are at this step as well."""
         return F.pad(self.real, (0, before.real.shape[1] - self.real.shape[1]))[before.real]
+
+
+def everyone(images: int, captions: int, device: torch.device) -> Places:
+    """At a step at which all captions have a word."""
+    return Places(torch.ones(images, captions, dtype=torch.bool, device=device), images * captions)
 
 
 def places_of(mask: Tensor) -> list[Places]:
