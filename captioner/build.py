@@ -183,10 +183,10 @@ def build_source(
             encoder.lower,
             transform,
             records,
-            Path(data.cache),
+            Path(data.cache or "cache"),
             track,
             device,
-            workers=data.workers,
+            workers=data.workers or 0,
             views=views,
         ),
     )

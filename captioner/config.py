@@ -60,8 +60,9 @@ class DataOptions:
     # `start`, as it was.
     views: int | None = None
     min_count: int = 5  # a word needs to occur so often in training captions to be learnt
-    cache: str = "cache"  # features of frozen encoders are kept under this folder
-    workers: int = 0  # processes that load images; 0 loads in the training process
+    # The next two, where null, are `cache` and 0, or, with `start`, as they were.
+    cache: str | None = None  # features of frozen encoders are kept under this folder
+    workers: int | None = None  # processes that load images; 0 loads in the training process
     sizes: dict[str, int] = field(  # shapes: scenes per split
         default_factory=lambda: {"train": 5500, "val": 500, "test": 500, "novel": 500}
     )
@@ -282,9 +283,9 @@ class SearchOptions:
 
 
 # What a checkpoint that a run starts from leaves to the run: where the data are now, in how many
-# views they are seen, and how the encoder is trained from here on.
+# views they are seen, how they are loaded, and how the encoder is trained from here on.
 ANEW = {
-    "data": ("root", "file", "images", "entities", "views"),
+    "data": ("root", "file", "images", "entities", "views", "cache", "workers"),
     "encoder": ("fine_tune_from", "fine_tune_above", "learning_rate"),
 }
 
@@ -327,7 +328,7 @@ class TrainOptions:
     def from_start(self, trained: TrainOptions) -> TrainOptions:
         """These options with the data and the model of the run that `start` came from, but `ANEW`.
 
-        Data are where they were, in as many views as before, unless it is said otherwise.
+        Data are where they were, in as many views, loaded in the same way, unless told otherwise.
         """
         data, encoder = (
             {name: getattr(getattr(self, part), name) for name in names}

@@ -216,7 +216,7 @@ def _build_trainer(
         model,
         build_optimizer(model, options.encoder.learning_rate, options.training),
         batches,
-        training_loader(images, batches, options.data.workers),
+        training_loader(images, batches, options.data.workers or 0),
         accelerator,
         options.training,
         options.loss,

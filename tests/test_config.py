@@ -174,7 +174,9 @@ def test_options_survive_a_file(tmp_path: Path):
 def test_a_split_differs_from_training_only_where_it_is_told_to():
     trained = DataOptions("coco", "root", images="images", limit=10, min_count=3, cache="disk")
     same = SplitOptions().over(trained)
-    assert same == DataOptions("coco", "root", images="images", min_count=3, cache="disk")
+    assert same == DataOptions(
+        "coco", "root", images="images", min_count=3, cache="disk", workers=0
+    )
     other = SplitOptions(split="test", root="elsewhere", limit=2, cache="here").over(trained)
     assert (other.split, other.root, other.limit, other.cache) == ("test", "elsewhere", 2, "here")
     assert (other.kind, other.images, other.min_count) == ("coco", "images", 3)
@@ -209,8 +211,11 @@ def test_a_run_that_starts_from_another_has_its_data_and_model_and_no_more():
     assert moved.encoder == EncoderOptions(image_size=64, fine_tune_from=0)
 
 
-def test_a_run_that_starts_from_another_has_its_views_or_its_own():
-    trained = TrainOptions(data=DataOptions("flickr8k", "root", views=4))
-    for given, views in ((None, 4), (1000, 1000), (1, 1)):
-        run = TrainOptions(start="x", data=DataOptions(views=given))
-        assert run.from_start(trained).data == DataOptions("flickr8k", "root", views=views)
+@pytest.mark.parametrize(
+    ("name", "before", "anew"), [("views", 4, 1), ("cache", "a", "b"), ("workers", 2, 0)]
+)
+def test_a_run_that_starts_from_another_loads_as_it_did_or_as_is_said(name, before, anew):
+    trained = TrainOptions(data=DataOptions("flickr8k", "root", **{name: before}))
+    for given, expected in ((None, before), (anew, anew)):
+        run = TrainOptions(start="x", data=DataOptions(**{name: given}))
+        assert run.from_start(trained).data == DataOptions("flickr8k", "root", **{name: expected})
