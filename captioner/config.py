@@ -429,6 +429,19 @@ class CaptionOptions:
 
 
 @dataclass
+class AverageOptions:
+    """scripts/average.py."""
+
+    checkpoints: list[str] = field(default_factory=list)  # folders; all started from the same one
+    shares: list[float] | None = None  # of each in the mean, in any unit; null: all the same
+    out: str = "outputs/average"  # a new folder
+    debug: bool = False
+
+    def __post_init__(self) -> None:
+        _given("checkpoints", self.checkpoints, "a list, e.g. checkpoints=[a,b]")
+
+
+@dataclass
 class ExportOptions:
     """scripts/export.py."""
 

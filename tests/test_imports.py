@@ -37,7 +37,7 @@ FLOORS = [
     ],
     ["captioner.captioner", "exported"],
     [
-        *("export", "pictures", "rehearsal", "run", "demo", "cluster"),
+        *("export", "pictures", "rehearsal", "run", "demo", "cluster", "soup"),
         *("comparison", "comparison_report", "cli", "sweep"),
     ],
     ["benchmark", "benchmark.*"],
