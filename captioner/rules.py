@@ -40,8 +40,11 @@ class Rules:
 
 
 def count_words(words: Tensor) -> Tensor:
-    """(N, K, t) → (N, K): words of each caption, `<end>` counted."""
-    return (words[..., 1:] != PAD).sum(-1)
+    """(N, K, t) → (N, K): words of each caption, `<end>` counted.
+
+    `<start>` is taken away behind the sum: an empty sum is more than onnxruntime 1.31 can do.
+    """
+    return (words != PAD).sum(-1) - 1
 
 
 def has_ended(words: Tensor) -> Tensor:
