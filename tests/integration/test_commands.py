@@ -109,7 +109,9 @@ def world(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (call,) = (call for call in CALLS if FIRST in call)
         done = run_script(*call, *behind(call))
         assert done.status == 0, done.err
-    shutil.copytree(folder / "runs" / "f8k", folder / "runs" / "mine")
+    for name in ("mine", "f8k-tuned", "f8k-scst", "f8k-scst-1"):
+        shutil.copytree(folder / "runs" / "f8k", folder / "runs" / name)
+    shutil.copytree(folder / "runs" / "f8k" / "checkpoints" / "best", folder / "runs" / "f8k-soup")
     return folder
 
 
@@ -130,6 +132,8 @@ def test_a_command_runs(call: Call, here: Path):
     script, *given = call
     for name in (each[5:] for each in given if each.startswith("name=")):
         shutil.rmtree(here / "runs" / name, ignore_errors=True)
+    if script == "average":
+        shutil.rmtree(given[-1].removeprefix("out="))
     if "--multirun" in given:
         given = two_jobs(given)
     done = run_script(script, *given, *behind(call))
