@@ -183,7 +183,7 @@ def build_source(
             encoder.lower,
             transform,
             records,
-            Path(data.cache or "cache"),
+            Path(data.cache_folder),
             track,
             device,
             workers=data.workers or 0,

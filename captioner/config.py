@@ -68,6 +68,10 @@ class DataOptions:
     )
     seed: int = 0  # shapes: another seed draws another data set
 
+    @property
+    def cache_folder(self) -> str:
+        return self.cache or "cache"
+
     def __post_init__(self) -> None:
         kinds = ("shapes", "flickr8k", "karpathy", "coco", "csv", "webdataset")
         _one_of("data.kind", self.kind, kinds)

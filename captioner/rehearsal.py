@@ -84,7 +84,7 @@ def _features(
     """Of the images whose features are not cached yet."""
     if not options.encoder.cached:
         return Part("features", note="not kept: the encoder learns")
-    cache, transform = Path(options.data.cache or "cache"), build_transform(options.encoder)
+    cache, transform = Path(options.data.cache_folder), build_transform(options.encoder)
     missing = 0
     for split, views in (("train", options.data.views or 1), ("val", 1)):
         key = cache_key(encoder.lower, transform, records[split], views)

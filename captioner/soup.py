@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +11,12 @@ from torch import Tensor
 
 from captioner.build import restore_model
 from captioner.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
+
+TRAINED_BY = {
+    "decoder": {"dropout"},
+    "encoder": {"weights", "fine_tune_from", "fine_tune_above", "learning_rate"},
+}
+"""Options in which checkpoints may differ: they say how weights are found, not of what model."""
 
 
 def average(
@@ -29,7 +35,7 @@ def average(
     out, shares = Path(out), list(shares or [1.0] * len(checkpoints))
     if len(checkpoints) < 2:
         raise ValueError("an average needs two checkpoints or more: checkpoints=[a,b]")
-    if len(shares) != len(checkpoints) or min(shares) < 0 or not sum(shares):
+    if len(shares) != len(checkpoints) or min(shares) < 0 or not 0 < sum(shares) < math.inf:
         raise ValueError(
             f"shares is {shares}; give each of the {len(checkpoints)} checkpoints one that is at "
             "least 0, and not 0 to all of them"
@@ -41,9 +47,9 @@ def average(
         _check_alike(opened[0], other)
     shares = [share / sum(shares) for share in shares]
     parts = dict(zip(map(str, checkpoints), shares, strict=True))
-    model = restore_model(opened[0], torch.device("cpu"))
-    model.load_state_dict(_mean([_weights(each) for each in opened], shares))
-    save_checkpoint(out, model, opened[0].options, opened[0].vocabulary, {"average of": parts})
+    models = [restore_model(each, torch.device("cpu")) for each in opened]
+    models[0].load_state_dict(_mean([model.state_dict() for model in models], shares))
+    save_checkpoint(out, models[0], opened[0].options, opened[0].vocabulary, {"average of": parts})
     return out
 
 
@@ -51,29 +57,14 @@ def _check_alike(one: Checkpoint, other: Checkpoint) -> None:
     """Raises ValueError unless both hold weights of the same model for the same words."""
     if one.vocabulary.hash != other.vocabulary.hash:
         raise ValueError(f"{one.folder} and {other.folder} have different vocabularies")
-    for part, training in (
-        ("decoder", {"dropout": 0.0}),
-        (
-            "encoder",
-            {
-                "weights": None,
-                "fine_tune_from": None,
-                "fine_tune_above": None,
-                "learning_rate": 0.0,
-            },
-        ),
-    ):
-        pair = [replace(getattr(each.options, part), **training) for each in (one, other)]
-        for name, value in vars(pair[0]).items():
-            if value != getattr(pair[1], name):
+    for part, ignored in TRAINED_BY.items():
+        here, there = (vars(getattr(each.options, part)) for each in (one, other))
+        for name in here.keys() - ignored:
+            if here[name] != there[name]:
                 raise ValueError(
-                    f"{part}.{name} is {value} in {one.folder} and {getattr(pair[1], name)} in "
+                    f"{part}.{name} is {here[name]} in {one.folder} and {there[name]} in "
                     f"{other.folder}; only weights of one model can be averaged"
                 )
-
-
-def _weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    return restore_model(checkpoint, torch.device("cpu")).state_dict()
 
 
 def _mean(several: Sequence[dict[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:

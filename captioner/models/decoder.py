@@ -208,7 +208,7 @@ class Decoder(nn.Module):
         `steps` have them. known: (N, K, T) the ids of these words, where own ones are fed back.
         """
         counts = [places.count for places in steps]
-        words, drives = list(words.split(counts)), list(drives.split(counts))
+        read, words, drives = words, list(words.split(counts)), list(drives.split(counts))
         before = everyone(*state.hidden.shape[:2], state.hidden.device)
         state = State(*(part.flatten(0, 1) for part in state))
         hiddens, contexts, alphas, draws = [], [], [], []
@@ -232,4 +232,5 @@ class Decoder(nn.Module):
                     words[t + 1] = self.dropout(self.embedding(own))
                     drives[t + 1] = self.cell.embed(self.scale * words[t + 1])
         draw = Draw(*map(torch.cat, zip(*draws, strict=True))) if draws else None
-        return Recurred(*map(torch.cat, (words, hiddens, contexts, alphas)), draw)
+        read = read if known is None else torch.cat(words)
+        return Recurred(read, *map(torch.cat, (hiddens, contexts, alphas)), draw)

@@ -61,7 +61,7 @@ def test_what_can_not_be_averaged_is_named_and_nothing_is_written(
     assert "give it a list" in mistake()
     assert "two checkpoints or more" in mistake(f"checkpoints=[{one}]")
     assert "is no checkpoint" in mistake(f"checkpoints=[{one},{tmp_path}]")
-    for shares in ("[1]", "[1,-1]", "[0,0]"):
+    for shares in ("[1]", "[1,-1]", "[0,0]", "[nan,1]", "[inf,1]"):
         assert "shares is" in mistake(f"checkpoints=[{one},{other}]", f"shares={shares}")
     options = load_options(other / "config.yaml")
     decoder = replace(options.decoder, cell="gru")
