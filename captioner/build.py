@@ -186,7 +186,7 @@ def build_source(
             Path(data.cache_folder),
             track,
             device,
-            workers=data.workers or 0,
+            workers=data.loader_processes,
             views=views,
         ),
     )

@@ -72,6 +72,10 @@ class DataOptions:
     def cache_folder(self) -> str:
         return self.cache or "cache"
 
+    @property
+    def loader_processes(self) -> int:
+        return self.workers or 0
+
     def __post_init__(self) -> None:
         kinds = ("shapes", "flickr8k", "karpathy", "coco", "csv", "webdataset")
         _one_of("data.kind", self.kind, kinds)

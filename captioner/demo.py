@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.caption import Caption
 from captioner.captioner import Captioner
 from captioner.config import DemoOptions, SearchOptions
-from captioner.data.images import open_image
+from captioner.data.images import MAX_PIXELS, open_image
 from captioner.data.shapes import read_shapes
 from captioner.pictures import VIEW, view
 from captioner.visualize.page import save_page
@@ -48,7 +48,7 @@ class Demo:
     and what many of them had kept for pages of text would add up.
     """
 
-    def __init__(self, captioner: Captioner, max_pixels: int = 100_000_000):
+    def __init__(self, captioner: Captioner, max_pixels: int = MAX_PIXELS):
         self.captioner, self.max_pixels = captioner, max_pixels
         self.worker = ThreadPoolExecutor(1)
 

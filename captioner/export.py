@@ -84,6 +84,7 @@ def export(captioner: Captioner, folder: str | Path) -> Path:
     except ImportError as error:
         raise ValueError("exporting needs onnxscript: pip install 'captioner[export]'") from error
     model = copy.deepcopy(captioner.model).cpu()
+    model.encoder.at_once = None  # the graph's number of images is open
     with whole_folder(folder) as new, torch.no_grad():
         _write_graphs(model, options, new)
         captioner.vocabulary.save(new / "vocabulary.json")

@@ -216,7 +216,7 @@ def _build_trainer(
         model,
         build_optimizer(model, options.encoder.learning_rate, options.training),
         batches,
-        training_loader(images, batches, options.data.workers or 0),
+        training_loader(images, batches, options.data.loader_processes),
         accelerator,
         options.training,
         options.loss,

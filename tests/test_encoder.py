@@ -20,7 +20,7 @@ PRESETS = {
 GRIDS = {  # D, and H = W, as the presets' comments state them
     "convnext_tiny": (768, 7),
     "efficientnet_b0": (1280, 7),
-    "mobilenet_v2": (1280, 7),
+    "mobilenet_v2": (1280, 9),
     "resnet50": (2048, 7),
     "resnet101": (2048, 7),
     "timm": (384, 16),
@@ -330,3 +330,16 @@ def test_folded_batch_norms_change_no_annotation(name: str, node: str | None):
         expected = encoder.eval()(pixels)
         torch.testing.assert_close(quick(pixels), expected, rtol=0, atol=1e-4 * expected.max())
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+
+
+def test_a_cpu_takes_few_images_at_a_time_for_the_same_annotations():
+    folded = build_encoder("tiny", 48).folded()
+    assert folded.at_once > 5
+    pixels, seen = noise(5, 48), []
+    folded.trunk.register_forward_hook(lambda trunk, inputs, output: seen.append(len(inputs[0])))
+    together = folded(pixels)
+    folded.at_once = 2
+    torch.testing.assert_close(folded(pixels), together)
+    assert seen == [5, 2, 2, 1]
+    large = build_encoder("tiny", 2048 // 4).folded()
+    assert large.at_once == 1

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import needs
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from captioner.models import timm_trunk
 from captioner.models.encoder import IMAGENET_MEAN, build_encoder
 
-timm = pytest.importorskip("timm")
+pytestmark = needs("timm")
 
 VIT, DINO, RESNET = "test_vit.r160_in1k", "vit_small_patch14_reg4_dinov2", "resnet10t.c3_in1k"
 
@@ -44,6 +45,8 @@ def test_images_become_annotations(name: str, size: int, node: str, annotation: 
 
 
 def test_class_and_register_tokens_are_not_locations():
+    import timm
+
     encoder = build_encoder(f"timm/{DINO}", 28).eval()
     model = timm.create_model(DINO, img_size=28).eval()
     model.load_state_dict(encoder.trunk.model.state_dict())
@@ -61,6 +64,8 @@ def test_pixels_are_normalised_as_the_model_was_trained():
 
 @pytest.mark.parametrize("name", [RESNET, VIT])
 def test_an_earlier_level_is_timm_s_own_and_all_that_is_left_learns(name: str):
+    import timm
+
     model = timm.create_model(name)
     weights, pixels = model.state_dict(), noise(2, 160)
     encoder = build_encoder(f"timm/{name}", 160, "-2").eval()
@@ -77,6 +82,8 @@ def test_an_earlier_level_is_timm_s_own_and_all_that_is_left_learns(name: str):
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_weights_come_from_a_file_and_positions_are_resampled(tmp_path: Path, suffix: str):
+    import timm
+
     path, model = tmp_path / f"weights.{suffix}", timm.create_model(VIT)
     (torch.save if suffix == "pth" else save_file)(model.state_dict(), path)
     encoder = build_encoder(f"timm/{VIT}", 64, weights=str(path)).train()

@@ -45,6 +45,9 @@ _TURNS = {
 }
 
 
+MAX_PIXELS = 100_000_000  # of a picture, unless told otherwise
+
+
 class ImageError(ValueError):
     """A picture that can't be used; one line that names it and what is wrong with it."""
 
@@ -54,7 +57,7 @@ class ImageError(ValueError):
 
 def open_image(
     source: Path | str | TarMember | ParquetMember | Image.Image | Drawable,
-    max_pixels: int = 100_000_000,
+    max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
     """Any picture as upright RGB: transparency over white, the first frame of an animation.
 

@@ -18,6 +18,9 @@ from captioner.models.tiny_trunk import Tiny
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+PIXELS_AT_ONCE = 250_000
+"""More of them, and a CPU has feature maps of a CNN neither in its caches nor in memory that it has
+just used, but in fresh pages, which the system clears first: as long a task as the arithmetic."""
 
 
 class Encoder(nn.Module):
@@ -40,6 +43,7 @@ class Encoder(nn.Module):
         self.trunk = trunk
         self.image_size = image_size
         self.fixed = fixed
+        self.at_once: int | None = None  # images that a CPU takes together; None: all
         self._parts = None  # in a tuple, or their layers would be there twice
         if parts is not None:
             lower = Encoder(nn.Sequential(parts[0]), image_size, fixed=True)
@@ -97,11 +101,13 @@ class Encoder(nn.Module):
         """A copy in eval mode that gives the same annotations for less.
 
         Each batch norm of a torchvision trunk is multiplied into the convolution before it, and no
-        longer passes over the grid on its own. The copy is not to be trained or saved.
+        longer passes over the grid on its own; and a CPU takes few images at a time. The copy is
+        not to be trained or saved.
         """
         from torch.fx.experimental.optimization import fuse
 
         encoder = copy.deepcopy(self).eval()
+        encoder.at_once = max(1, PIXELS_AT_ONCE // self.image_size**2)
         for name, part in encoder.trunk.named_children():
             if isinstance(part, fx.GraphModule):
                 setattr(encoder.trunk, name, fuse(fx.GraphModule(part, part.graph).eval()))
@@ -114,6 +120,11 @@ class Encoder(nn.Module):
                 f"the encoder expects {self.image_size}×{self.image_size} images, "
                 f"got {pixels.shape[3]}×{pixels.shape[2]}"
             )
+        if self.at_once is None or pixels.device.type != "cpu":
+            return self._encode(pixels)
+        return torch.cat([self._encode(few) for few in pixels.split(self.at_once)])
+
+    def _encode(self, pixels: Tensor) -> Tensor:
         normalised = (pixels.float() / 255 - self.mean) / self.std
         return self._rows(self.trunk(normalised.contiguous(memory_format=torch.channels_last)))
 
