@@ -19,8 +19,8 @@ from captioner.models.tiny_trunk import Tiny
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 PIXELS_AT_ONCE = 250_000
-"""More of them, and a CPU has feature maps of a CNN neither in its caches nor in memory that it has
-just used, but in fresh pages, which the system clears first: as long a task as the arithmetic."""
+"""Of more, a CNN's feature maps are so large that the C library takes each from the system anew,
+which clears its pages first: with MobileNetV2 that took two thirds of the arithmetic's time."""
 
 
 class Encoder(nn.Module):

@@ -12,7 +12,7 @@ from running import Ran
 from captioner.benchmark import suite
 from captioner.benchmark.suite import Report, Row
 from captioner.benchmark.timing import Limits, peak_resident
-from captioner.config import SizeOptions
+from captioner.config import BenchmarkOptions, SizeOptions
 
 
 def test_a_quick_benchmark_prints_a_table_and_writes_it(run: Callable[..., Ran], tmp_path: Path):
@@ -47,3 +47,18 @@ def test_a_mistake_is_named(run: Callable[..., Ran]):
     assert "no device 'gpu' here" in run("benchmark", "device=gpu").mistake
     assert "sizes.width is 0" in run("benchmark", "sizes.width=0").mistake
     assert "out= must be a folder" in run("benchmark", "growth=true", "out=-").mistake
+
+
+@pytest.mark.parametrize(("choice", "pixels"), [("sizes=quick", 48), ("encoder=tiny", 64)])
+def test_an_encoder_keeps_the_size_of_its_pictures(
+    run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, choice: str, pixels: int
+):
+    seen = []
+
+    def noted(options: BenchmarkOptions) -> Report:
+        seen.append(options.encoder.image_size)
+        return Report({}, Limits({}, 1.0), SizeOptions(), [])
+
+    monkeypatch.setattr(suite, "benchmark", noted)
+    assert run("benchmark", choice, "out=-").status == 0
+    assert seen == [pixels]
