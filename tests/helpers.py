@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import time
+import timeit
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -81,6 +84,15 @@ def paper_weights(decoder: Decoder) -> reference.Weights:
         weights |= dict(zip(("p_i", "p_f", "p_o"), has.pop("cell.peepholes"), strict=True))
     assert not has, f"the reference knows nothing of {list(has)}"
     return weights
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The shortest of three runs of `work`, in seconds of this thread's CPU time.
+
+    A busy machine, another test's threads and its garbage, which `timeit` leaves uncollected,
+    make a run longer and none shorter.
+    """
+    return min(timeit.repeat(work, timer=time.thread_time, number=1, repeat=3))
 
 
 class Rescored(NamedTuple):
