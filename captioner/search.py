@@ -156,10 +156,16 @@ def advance(
 ) -> Turn:
     """One turn of the loop: step, forbid, pick, reorder. words: (N, K, t); totals: (N, K).
 
+    The state has a row for each caption, or one that all captions of an image share, as at first.
     It branches on no shape and no value, for `export` makes a graph of it.
     """
-    live = ~has_ended(words)
-    logits, state, trace = decoder.step(words[..., -1], state, memory)
+    live, (rows, captions) = ~has_ended(words), (state.hidden.shape[1], words.shape[1])
+
+    def each(values: Tensor) -> Tensor:
+        return values.expand(-1, captions, *values.shape[2:])
+
+    logits, state, trace = decoder.step(words[:, :rows, -1], state, memory)
+    logits, state, trace = each(logits), State(*map(each, state)), Trace(*map(each, trace))
     log_probs = rules(logits.float().log_softmax(-1), words)
     log_probs = torch.where(live[..., None], log_probs, only_padding(log_probs))
     choice = pick(log_probs, totals, count_words(words) + live)
@@ -177,7 +183,7 @@ def write(
 ) -> Draft:
     """The loop that all strategies share: step, forbid, pick, reorder, until all have ended."""
     memory = decoder.remember(annotations)
-    state = decoder.start(memory, width)
+    state = decoder.start(memory)  # which all captions of an image share
     words = torch.full((len(annotations), width, 1), START, device=annotations.device)
     totals = torch.zeros(len(annotations), width, device=annotations.device)
     if isinstance(pick, BeamPick):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from captioner.models import additive
 from captioner.models.additive import tanh_scores
 
 
@@ -12,9 +13,11 @@ def plain(query: torch.Tensor, keys: torch.Tensor, v: torch.Tensor) -> torch.Ten
     return torch.tanh(keys + query[:, :, None]) @ v
 
 
-def given(shared: bool, scale: float = 1.0, dtype=torch.float64) -> list[torch.Tensor]:
+def given(
+    shared: bool, scale: float = 1.0, dtype=torch.float64, images: int = 2
+) -> list[torch.Tensor]:
     """q, k and v; keys of an image that its captions share, or keys of each caption."""
-    shapes = [(2, 3, 5), (2, 1 if shared else 3, 4, 5), (5,)]
+    shapes = [(images, 3, 5), (images, 1 if shared else 3, 4, 5), (5,)]
     return [(scale * torch.randn(shape, dtype=dtype)).requires_grad_() for shape in shapes]
 
 
@@ -33,6 +36,23 @@ def test_values_and_gradients_are_those_of_the_formula(shared: bool):
     with torch.no_grad():
         assert torch.equal(tanh_scores(*inputs), ours)
     assert ours.shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("most", [1, 130, 260])  # numbers at once, of 60 for each image
+def test_few_images_at_a_time_give_what_all_give(shared: bool, most: int, monkeypatch):
+    def results() -> list[torch.Tensor]:
+        scores = tanh_scores(query, keys, v)
+        return [scores, *torch.autograd.grad(scores.square().sum(), (query, keys, v))]
+
+    query, keys, v = given(shared, images=5)
+    together, sizes = results(), []
+    monkeypatch.setattr(additive, "PAIRS_AT_ONCE", most)
+    r = additive._r
+    monkeypatch.setattr(additive, "_r", lambda q, k: sizes.append(len(q)) or r(q, k))
+    for one, other in zip(results(), together, strict=True):
+        torch.testing.assert_close(one, other)
+    assert sizes == 2 * {1: [1] * 5, 130: [2, 2, 1], 260: [4, 1]}[most]  # forth and back
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 10.0])

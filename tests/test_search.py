@@ -44,6 +44,19 @@ def test_greedy_takes_the_likeliest_word_each_time(make_decoder, annotations: Te
         assert best.ids == allowed.argmax(-1).tolist()
 
 
+@pytest.mark.parametrize("strategy", ["beam", "sample"])
+def test_the_first_step_is_taken_once_for_all_captions_of_an_image(
+    make_decoder, annotations: Tensor, strategy: str, monkeypatch
+):
+    decoder, shapes = make_decoder(), []
+    step = decoder.step
+    monkeypatch.setattr(
+        decoder, "step", lambda word, *seen: shapes.append(tuple(word.shape)) or step(word, *seen)
+    )
+    search(decoder, annotations, strategy, width=4, min_length=2, max_length=2)
+    assert shapes == [(N, 1), (N, 4)]
+
+
 @pytest.mark.parametrize("length_penalty", [0.0, 0.7, 2.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_wide_beam_finds_all_captions_in_the_right_order(make_decoder, seed, length_penalty):

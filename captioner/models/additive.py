@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
@@ -9,6 +11,9 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 LARGEST = 40.0
 """Of |k| and |q|; what is larger counts as this, so that no e^{2k} is zero or infinite. By then the
 tanh is ±1, unless both are as large and of opposite signs, which no trained weights come near."""
+PAIRS_AT_ONCE = 2**19
+"""Of numbers r that a CPU makes together. These 2 MB stay in its caches; many more are taken from
+the system anew at each step, which has to clear them first."""
 
 
 def tanh_scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
@@ -35,20 +40,43 @@ def _r(query: Tensor, keys: Tensor) -> Tensor:
     return (keys * query[:, :, None]).add_(1).reciprocal_()
 
 
+def _few(*values: Tensor, pairs: int) -> Iterator[tuple[Tensor, ...]]:
+    """The values, each (N, …), of few images at a time, whose pairs count `pairs` for each image.
+
+    A graph that is exported, whose number of images is open, and a GPU take all at once.
+    """
+    if values[0].device.type != "cpu" or torch.compiler.is_compiling():
+        return iter([values])
+    images = max(1, PAIRS_AT_ONCE // max(1, pairs))
+    return zip(*(each.split(images) for each in values), strict=True)
+
+
 class _Scores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
         query, keys = _growth(query), _growth(keys)
         ctx.save_for_backward(query, keys, v)
-        return v.sum() - 2 * (_r(query, keys) @ v)
+        ctx.pairs = query.shape[1] * keys.shape[2] * keys.shape[3]
+        few = _few(query, keys, pairs=ctx.pairs)
+        return v.sum() - 2 * torch.cat([_r(*each) @ v for each in few])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, keys, v = ctx.saved_tensors
-        r = _r(query, keys)
-        of_v = gradient.sum() - 2 * (gradient.flatten() @ r.flatten(0, 2))
-        s = r.addcmul_(r, r, value=-1)
-        of_query = 4 * v * (gradient[:, :, None] @ s).squeeze(2)
-        of_keys = 4 * v * s.mul_(gradient[..., None]).sum_to_size(keys.shape)
-        return of_query, of_keys, of_v
+        few = _few(gradient, query, keys, pairs=ctx.pairs)
+        of_query, of_keys, of_v = zip(*(_sums(*each) for each in few), strict=True)
+        return (
+            4 * v * torch.cat(of_query),
+            4 * v * torch.cat(of_keys),
+            gradient.sum() - 2 * sum(of_v),
+        )
+
+
+def _sums(gradient: Tensor, query: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ_l g s, Σ_k g s and Σ_kl g r."""
+    r = _r(query, keys)
+    of_v = gradient.flatten() @ r.flatten(0, 2)
+    s = r.addcmul_(r, r, value=-1)
+    of_query = (gradient[:, :, None] @ s).squeeze(2)
+    return of_query, s.mul_(gradient[..., None]).sum_to_size(keys.shape), of_v
