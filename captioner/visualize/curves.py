@@ -37,6 +37,8 @@ def save_curves(label: str, panels: Mapping[str, Mapping[str, Curve]], path: str
         for (name, (x, y)), (colour, marker, line) in zip(curves.items(), _STYLES, strict=False):
             y = [float("nan") if value is None else value for value in y]
             axes.plot(x, y, color=colour, marker=marker, linestyle=line, markersize=4, label=name)
+        axes.update_datalim([(0, 0)])  # so that flat curves, too, have room above
+        axes.autoscale_view()
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
     grid[0].legend(fontsize=7.5, frameon=False)
