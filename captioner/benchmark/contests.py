@@ -179,8 +179,8 @@ def beam_search(sizes: SizeOptions, device: torch.device) -> Contest:
 
 
 def _search_work(shape: DecoderShape, sizes: SizeOptions, images: int) -> Work:
-    """Where no beam ends before the last step."""
-    return shape.forward(images, images * sizes.width * sizes.max_length)
+    """Where no beam ends before the last step; at the first, all of an image are still the same."""
+    return shape.forward(images, images * (1 + sizes.width * (sizes.max_length - 1)))
 
 
 def _search_one(textbook: TextbookDecoder, annotations: Tensor, options: SearchOptions) -> list:
