@@ -1,8 +1,8 @@
 """A trained captioner as ONNX, for programs that have no torch.
 
 The graphs are made of the code that captions here: `encoder.onnx` of the encoder and of
-`Decoder.remember` and `start`, `step.onnx` of one turn of the search's loop, `search.advance`, with
-`Decoder.step` in it. So the equations and the search stand once; exported.py only turns the crank.
+`Decoder.remember` and `start`, `step.onnx` of one turn of the search's loop, `Decoder.step` and
+`search.advance`. So the equations and the search stand once; exported.py only turns the crank.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class SearchStep(nn.Module):
     def forward(
         self, words: Tensor, totals: Tensor, hidden: Tensor, cell: Tensor, *memory: Tensor
     ) -> tuple[Tensor, ...]:
-        state, memory = State(hidden, cell), self.memory(*memory)
-        turn = advance(self.decoder, self.pick, self.rules, words, totals, state, memory)
+        step = self.decoder.step(words[..., -1], State(hidden, cell), self.memory(*memory))
+        turn = advance(self.pick, self.rules, words, totals, step)
         trace = (take(part, turn.choice.parent) for part in turn.trace)
         return (*turn.choice, turn.gain, *turn.state, *trace)
 

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captioner.models.attention import Memory
-from captioner.models.decoder import Decoder, Trace
+from captioner.models.decoder import Decoder, Step, Trace
 from captioner.models.lstm import State
 from captioner.rules import NEVER, Rules, count_words, has_ended, only_padding
 from captioner.vocabulary import END, PAD, START
@@ -145,27 +144,13 @@ class Turn(NamedTuple):
     trace: Trace  # before them, in the order before the choice
 
 
-def advance(
-    decoder: Decoder,
-    pick: Pick,
-    rules: Rules,
-    words: Tensor,
-    totals: Tensor,
-    state: State,
-    memory: Memory,
-) -> Turn:
-    """One turn of the loop: step, forbid, pick, reorder. words: (N, K, t); totals: (N, K).
+def advance(pick: Pick, rules: Rules, words: Tensor, totals: Tensor, step: Step) -> Turn:
+    """A turn of the loop behind its step: forbid, pick, reorder. words: (N, K, t); totals: (N, K).
 
-    The state has a row for each caption, or one that all captions of an image share, as at first.
     It branches on no shape and no value, for `export` makes a graph of it.
     """
-    live, (rows, captions) = ~has_ended(words), (state.hidden.shape[1], words.shape[1])
-
-    def each(values: Tensor) -> Tensor:
-        return values.expand(-1, captions, *values.shape[2:])
-
-    logits, state, trace = decoder.step(words[:, :rows, -1], state, memory)
-    logits, state, trace = each(logits), State(*map(each, state)), Trace(*map(each, trace))
+    live = ~has_ended(words)
+    logits, state, trace = step
     log_probs = rules(logits.float().log_softmax(-1), words)
     log_probs = torch.where(live[..., None], log_probs, only_padding(log_probs))
     choice = pick(log_probs, totals, count_words(words) + live)
@@ -176,6 +161,16 @@ def advance(
         State(*(take(part, choice.parent) for part in state)),
         trace,
     )
+
+
+def widened(step: Step, captions: int) -> Step:
+    """The step of one row that K captions share, for each of them; one of K rows as it is."""
+
+    def each(values: Tensor) -> Tensor:
+        return values.expand(-1, captions, *values.shape[2:])
+
+    logits, state, trace = step
+    return Step(each(logits), State(*map(each, state)), Trace(*map(each, trace)))
 
 
 def write(
@@ -200,7 +195,8 @@ def write(
             state = State(*(part[going] for part in state))
             memory = memory._make(part[going] for part in memory)
         words, totals = draft.words[images], draft.totals[images]
-        turn = advance(decoder, pick, rules, words, totals, state, memory)
+        step = decoder.step(words[:, : state.hidden.shape[1], -1], state, memory)
+        turn = advance(pick, rules, words, totals, widened(step, width))
         draft.add(images, turn.choice, turn.gain, turn.trace if trace else None)
         state = turn.state
     return draft
