@@ -59,9 +59,6 @@ def build_device(name: str | None) -> torch.device:
 def build_accelerator(options: TrainOptions) -> Accelerator:
     """Devices, mixed precision and processes. Raises ValueError for a device that is not there."""
     device = build_device(options.device)
-    precision = options.training.precision
-    if precision == "auto":
-        precision = "bf16" if has_fast_bf16(device) else "fp32"
     AcceleratorState._reset_state()  # or a sweep's second job could not change the precision
     # DDP must know where weights get no gradient: the encoder's until fine-tuning begins, and those
     # of hard attention where sampled captions are learnt from.
@@ -71,7 +68,7 @@ def build_accelerator(options: TrainOptions) -> Accelerator:
     if device.index is not None:
         torch.cuda.set_device(device)  # accelerate takes the current one
     return Accelerator(
-        mixed_precision="bf16" if precision == "bf16" else "no",
+        mixed_precision="bf16" if is_half(options.training.precision, device) else "no",
         cpu=device.type == "cpu",
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=unused),
@@ -79,6 +76,11 @@ def build_accelerator(options: TrainOptions) -> Accelerator:
             InitProcessGroupKwargs(timeout=timedelta(hours=24)),
         ],
     )
+
+
+def is_half(precision: str, device: torch.device) -> bool:
+    """Whether products are in bfloat16, of a precision as options have it: fp32, bf16 or auto."""
+    return precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
 
 
 def has_fast_bf16(device: torch.device) -> bool:

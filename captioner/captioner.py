@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from captioner.build import build_device, build_transform, restore_model
+from captioner.build import build_device, build_transform, is_half, restore_model
 from captioner.caption import Caption, CaptionWriter, Source, name_of, with_alternatives
 from captioner.card import model_card
 from captioner.checkpoint import FILES, Checkpoint, open_checkpoint
@@ -46,18 +46,21 @@ class Captioner(CaptionWriter):
 
     @classmethod
     def load(
-        cls, checkpoint: str | Path, device: str | None = None, options: SearchOptions | None = None
+        cls,
+        checkpoint: str | Path,
+        device: str | None = None,
+        options: SearchOptions | None = None,
+        precision: str = "fp32",
     ) -> Captioner:
         """Reads a checkpoint: a folder, or what Hugging Face's Hub has under `owner/name`.
 
+        `precision` is fp32, bf16, or auto: bf16 where the device is fast in it.
         Raises ValueError where it is not whole, or can't be fetched.
         """
-        opened = open_checkpoint(checkpoint)
+        opened, device = open_checkpoint(checkpoint), build_device(device)
         decoder = opened.options.decoder
-        model = restore_model(opened, build_device(device))
-        model.encoder = model.encoder.folded()
         return cls(
-            model,
+            restore_model(opened, device).for_captioning(is_half(precision, device)),
             opened.vocabulary,
             build_transform(opened.options.encoder),
             options,
@@ -97,7 +100,7 @@ class Captioner(CaptionWriter):
             return []
         pixels = torch.stack([self.transform(open_image(image)) for image in images])
         device = next(self.model.parameters()).device
-        with torch.inference_mode():
+        with torch.inference_mode(), self.model.arithmetic():
             annotations = self.model.annotate(pixels.to(device))
             found = search(self.model.decoder, annotations, **asdict(self.options), trace=True)
         return [

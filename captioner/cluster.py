@@ -19,7 +19,9 @@ class CaptionBatch:
     """What each actor holds: a captioner, which is given one batch of pictures after another."""
 
     def __init__(self, options: CaptionOptions):
-        self.writer = load_writer(options.checkpoint, options.device, options.search)
+        self.writer = load_writer(
+            options.checkpoint, options.device, options.search, options.precision
+        )
 
     def __call__(self, batch: dict[str, bytes]) -> list[dict[str, str]]:
         """The rows of all the batch's pictures. Before they are done there are none of them."""
@@ -38,7 +40,9 @@ def caption_on_cluster(sources: Sequence[Source], options: CaptionOptions) -> It
 
     Raises ValueError where Ray is missing, and as `load_writer` does.
     """
-    load_writer(options.checkpoint, "cpu", options.search)  # a mistake shows here, in one line
+    load_writer(
+        options.checkpoint, "cpu", options.search, options.precision
+    )  # a mistake shows here, in one line
     starts = range(0, len(sources), options.batch)
     batches = [{"sources": pickle.dumps(sources[n : n + options.batch])} for n in starts]
     with _ray_data() as (data, gpus):

@@ -17,6 +17,10 @@ def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
 
 
+def _precision(name: str, value: str) -> None:
+    _one_of(name, value, ("auto", "fp32", "bf16"))
+
+
 def _at_least(name: str, value: float | None, least: float) -> None:
     if value is not None and value < least:
         raise ValueError(f"{name} is {value}; it must be at least {least:g}")
@@ -244,7 +248,7 @@ class TrainingOptions:
         _one_of("training.optimizer", self.optimizer, ("adamw", "adam", "rmsprop"))
         _one_of("training.schedule", self.schedule, ("cosine", "constant"))
         _one_of("training.best", self.best, ("bleu-4", "cider"))
-        _one_of("training.precision", self.precision, ("auto", "fp32", "bf16"))
+        _precision("training.precision", self.precision)
         _fraction("training.warmup", self.warmup)
         _fraction("training.ema", self.ema)
         _fraction("training.scheduled_sampling", self.scheduled_sampling)
@@ -291,10 +295,11 @@ class SearchOptions:
 
 
 # What a checkpoint that a run starts from leaves to the run: where the data are now, in how many
-# views they are seen, how they are loaded, and how the encoder is trained from here on.
+# views they are seen, how they are loaded, and how the model is trained from here on.
 ANEW = {
     "data": ("root", "file", "images", "entities", "views", "cache", "workers"),
     "encoder": ("fine_tune_from", "fine_tune_above", "learning_rate"),
+    "decoder": ("dropout",),
 }
 
 # What may change in a run's config.yaml before it is resumed: it changes no number.
@@ -338,7 +343,7 @@ class TrainOptions:
 
         Data are where they were, in as many views, loaded in the same way, unless told otherwise.
         """
-        data, encoder = (
+        data, encoder, decoder = (
             {name: getattr(getattr(self, part), name) for name in names}
             for part, names in ANEW.items()
         )
@@ -347,7 +352,7 @@ class TrainOptions:
             self,
             data=replace(trained.data, **data),
             encoder=replace(trained.encoder, **encoder),
-            decoder=trained.decoder,
+            decoder=replace(trained.decoder, **decoder),
         )
 
 
@@ -390,6 +395,7 @@ class EvaluateOptions:
     checkpoint: str = ""  # a checkpoint's folder, e.g. runs/shapes/checkpoints/best
     out: str = "outputs/evaluation"  # folder; -: metrics.json alone, to standard output
     device: str | None = None
+    precision: str = "fp32"  # fp32 | bf16, faster, with a few other captions | auto
     debug: bool = False
     data: SplitOptions = field(default_factory=SplitOptions)
     search: SearchOptions = field(default_factory=SearchOptions)
@@ -397,6 +403,7 @@ class EvaluateOptions:
 
     def __post_init__(self) -> None:
         _given("checkpoint", self.checkpoint, "a checkpoint's folder, e.g. runs/x/checkpoints/best")
+        _precision("precision", self.precision)
 
 
 @dataclass
@@ -426,11 +433,13 @@ class CaptionOptions:
     batch: int = 32  # images decoded together
     actors: int = 0  # so many captioners on a Ray cluster; 0: one, in this process
     device: str | None = None
+    precision: str = "fp32"  # fp32 | bf16, faster, with a few other captions | auto
     debug: bool = False
     search: SearchOptions = field(default_factory=SearchOptions)
 
     def __post_init__(self) -> None:
         _given("checkpoint", self.checkpoint, "a checkpoint's folder, e.g. runs/x/checkpoints/best")
+        _precision("precision", self.precision)
         _given("images", self.images, "a file, a folder or a glob such as 'photos/*.jpg'")
         _at_least("batch", self.batch, 1)
         _at_least("actors", self.actors, 0)

@@ -66,11 +66,12 @@ def decode(
     loader = DataLoader(_Images(records, source), batch, num_workers=workers)
     remaining = iter(records)
     for images in loader:
-        annotations = model.annotate(images.to(device))
-        found = search(model.decoder, annotations, **asdict(options), trace=trace)
-        batch_records = list(islice(remaining, len(found)))
-        best = [hypotheses[0] for hypotheses in found]
-        probed = probe(batch_records, annotations, best) if probe else [{} for _ in found]
+        batch_records = list(islice(remaining, len(images)))
+        with model.arithmetic():
+            annotations = model.annotate(images.to(device))
+            found = search(model.decoder, annotations, **asdict(options), trace=trace)
+            best = [hypotheses[0] for hypotheses in found]
+            probed = probe(batch_records, annotations, best) if probe else [{} for _ in found]
         yield from map(Decoded, batch_records, found, probed)
 
 

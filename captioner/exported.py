@@ -161,11 +161,22 @@ def _changed(exported: SearchOptions, wanted: SearchOptions) -> SearchOptions:
 
 
 def load_writer(
-    checkpoint: str | Path, device: str | None = None, options: SearchOptions | None = None
+    checkpoint: str | Path,
+    device: str | None = None,
+    options: SearchOptions | None = None,
+    precision: str = "fp32",
 ) -> CaptionWriter:
-    """What captions, of a checkpoint or of an exported model. Raises ValueError as their `load`."""
+    """What captions, of a checkpoint or of an exported model.
+
+    Raises ValueError as their `load` does, and where an exported model should be in bf16.
+    """
     if ExportedCaptioner.wrote(checkpoint):
+        if precision == "bf16":
+            raise ValueError(
+                f"precision is bf16, but {checkpoint} is exported, and computes in fp32; "
+                "name the checkpoint instead"
+            )
         return ExportedCaptioner.load(checkpoint, device, options)
     from captioner.captioner import Captioner  # here alone, since it needs torch
 
-    return Captioner.load(checkpoint, device, options)
+    return Captioner.load(checkpoint, device, options, precision)

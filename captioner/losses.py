@@ -7,9 +7,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
+from captioner.precision import at_least_float32
 from captioner.vocabulary import UNWRITTEN
+
+NUMBERS_AT_ONCE = {"cpu": 2**18, "cuda": 2**26}
+"""Of log-probabilities that are there together, by device: 1 MB stays in a processor's caches."""
 
 
 class CaptionLoss(NamedTuple):
@@ -31,11 +36,43 @@ def caption_loss(
     caption's real words. real: (N, K), false for rows that only fill up an image with fewer
     captions than its neighbours.
     """
-    entropy = F.cross_entropy(
-        logits.float(), targets, reduction="sum", label_smoothing=label_smoothing
-    )
+    entropy = _CrossEntropy.apply(logits, targets, label_smoothing)
     zero = entropy.new_zeros(())
     return CaptionLoss(entropy, doubly_stochastic_penalty(attended[real]), zero, zero, zero)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    r"""`F.cross_entropy`'s sum, whose gradient softmax(x) − q is taken in the same pass.
+
+    q is one at the target, or with smoothing ε it is 1 − ε + ε/V there and ε/V at each other word.
+    A few rows at a time: of the M×V log-probabilities, which with a large vocabulary are most of
+    training's memory, nothing is kept but that gradient, in the precision of the logits.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        words = logits.shape[1]
+        rows = max(1, NUMBERS_AT_ONCE.get(logits.device.type, 2**26) // words)
+        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        total = at_least_float32(logits.new_zeros(()))
+        for first in range(0, len(logits), rows):
+            few = slice(first, first + rows)
+            log_p, target = at_least_float32(logits[few]).log_softmax(1), targets[few, None]
+            total -= (1 - smoothing) * log_p.gather(1, target).sum()
+            if smoothing:
+                total -= smoothing / words * log_p.sum()
+            if gradient is not None:
+                slope = log_p.exp_().sub_(smoothing / words)
+                slope.scatter_add_(1, target, slope.new_full(target.shape, smoothing - 1))
+                gradient[few] = slope
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, scale: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * scale.to(gradient.dtype), None, None
 
 
 def doubly_stochastic_penalty(attended: Tensor) -> Tensor:

@@ -11,7 +11,13 @@ def main(options: EvaluateOptions) -> None:
     from pathlib import Path
 
     from captioner.attention_scores import Probe
-    from captioner.build import build_collection, build_device, build_source, restore_model
+    from captioner.build import (
+        build_collection,
+        build_device,
+        build_source,
+        is_half,
+        restore_model,
+    )
     from captioner.checkpoint import open_checkpoint
     from captioner.evaluation import decode, evaluate
     from captioner.progress import track
@@ -32,6 +38,7 @@ def main(options: EvaluateOptions) -> None:
     report_problems(collection)
     records = collection.split(data.split, data.limit)
     source = build_source(data, checkpoint.options.encoder, model.encoder, records, device)
+    model = model.for_captioning(is_half(options.precision, device))
     grid, transform = model.encoder.grid, source.transform
     probe = Probe(model.decoder, checkpoint.vocabulary, grid, transform)
     decoded = decode(

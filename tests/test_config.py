@@ -201,8 +201,9 @@ def test_a_run_that_starts_from_another_has_its_data_and_model_and_no_more():
         loss=LossOptions(penalty=9.0),
         training=TrainingOptions(epochs=99),
     )
-    started = TrainOptions(start="x").from_start(trained)
-    assert (started.data, started.decoder) == (trained.data, trained.decoder)
+    started = TrainOptions(start="x", decoder=DecoderOptions(hidden=9, dropout=0.2))
+    started = started.from_start(trained)
+    assert (started.data, started.decoder) == (trained.data, DecoderOptions(hidden=7, dropout=0.2))
     assert started.encoder == EncoderOptions(image_size=64)  # and frozen again
     assert (started.loss, started.training) == (LossOptions(), TrainingOptions())
     moved = TrainOptions(data=DataOptions(root="new"), encoder=EncoderOptions(fine_tune_from=0))

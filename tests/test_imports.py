@@ -19,7 +19,8 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 # A name that ends in .* stands for all that a package holds and that is not named on its own.
 FLOORS = [
     [
-        *("captioner", "config", "files", "grid", "hub", "progress", "stopping", "vocabulary"),
+        *("captioner", "config", "files", "grid", "hub", "precision", "progress"),
+        *("stopping", "vocabulary"),
         *("data", "data.records", "data.tar"),
     ],
     [

@@ -5,13 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from captioner.benchmark.contests import (
-    build_pair,
-    decoder_shape,
-    one_image_per_caption,
-    training_batch,
-)
+from captioner.benchmark.contests import build_pair, decoder_shape
 from captioner.benchmark.textbook import as_textbook
+from captioner.benchmark.updates import one_image_per_caption, training_batch
 from captioner.config import SizeOptions
 from captioner.objectives import batch_loss
 from captioner.search import search

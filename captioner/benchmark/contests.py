@@ -1,4 +1,7 @@
-"""What is timed: ours and the textbook's way to do the same, on the same weights and input."""
+"""What is timed: ours and the textbook's way to do the same, on the same weights and input.
+
+Training stands in updates.py.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from captioner.benchmark.counting import DecoderShape, encoder_work
 from captioner.benchmark.textbook import TextbookDecoder, as_textbook
@@ -19,20 +21,16 @@ from captioner.caption import CaptionWriter
 from captioner.captioner import Captioner
 from captioner.config import SearchOptions, SizeOptions
 from captioner.data.images import Transform, open_image
-from captioner.data.loader import Batch, Item, collate
 from captioner.export import export
 from captioner.exported import ExportedCaptioner
-from captioner.models.decoder import Decoder, Unrolled
+from captioner.models.decoder import Decoder
 from captioner.models.encoder import Encoder
-from captioner.models.graphs import replay_loop
 from captioner.models.model import CaptioningModel
-from captioner.objectives import batch_loss
+from captioner.precision import lower
 from captioner.search import search
-from captioner.vocabulary import END, PAD, SPECIALS, Vocabulary
+from captioner.vocabulary import SPECIALS, Vocabulary
 
-DROPOUT, CLIP, RATE = 0.5, 5.0, 1e-4
-# Words of a caption in Flickr8k's training split: mean and deviation, fewest and most.
-LENGTH, DEVIATION, FEWEST, MOST = 10.79, 3.75, 2, 36
+DROPOUT = 0.5
 TEXTBOOK = "textbook"  # the contestant that the others, named by their precision, stand beside
 ONNX = "onnx"  # and this one, which runs without torch
 
@@ -46,8 +44,9 @@ class Contest:
     count: int
     runs: dict[str, Callable[[], Any]]  # the textbook's first, in float32
     work: Work  # of all `count`
-    agree: Callable[[Any, Any], str]  # of ours and the textbook's result: how far they are the same
-    missing: Sequence[str] = ()  # contestants that this machine does not have
+    # Of a contestant, its result and the textbook's: how far they are the same.
+    agree: Callable[[str, Any, Any], str]
+    missing: list[str] = field(default_factory=list)  # contestants that this machine does not have
     megabytes: dict[str, float] = field(default_factory=dict)  # of contestants, on the disk
 
 
@@ -63,104 +62,46 @@ def build_pair(shape: DecoderShape, device: torch.device) -> tuple[Decoder, Text
     return decoder, as_textbook(decoder, DROPOUT)
 
 
-def captions_of_flickr8k_length(count: int, vocabulary: int, seed: int = 0) -> list[list[int]]:
-    """Ids of random words, then `<end>`; as many words as Flickr8k's captions have."""
-    rng = np.random.default_rng(seed)
-    lengths = rng.gamma((LENGTH / DEVIATION) ** 2, DEVIATION**2 / LENGTH, count)
-    lengths = lengths.round().clip(FEWEST, MOST).astype(int)
-    return [[*rng.integers(len(SPECIALS), vocabulary, n).tolist(), END] for n in lengths]
+def is_half(dtype: str) -> bool:
+    return DTYPES[dtype] is torch.bfloat16
 
 
-def training_batch(sizes: SizeOptions) -> Batch:
-    """As the loader gives it: half-precision features, the captions of each image together."""
-    captions = captions_of_flickr8k_length(sizes.captions, sizes.vocabulary)
-    together = [
-        sorted(captions[first : first + sizes.per_image], key=len, reverse=True)
-        for first in range(0, len(captions), sizes.per_image)
-    ]
-    features = torch.rand(len(together), sizes.locations, sizes.annotation).half()
-    return collate([Item(*pair, n) for n, pair in enumerate(zip(features, together, strict=True))])
-
-
-def one_image_per_caption(batch: Batch) -> tuple[Tensor, Tensor]:
-    """The same batch for the textbook: features (B, L, D) and targets (B, T), longest first."""
-    real = batch.mask[..., 0]
-    features = batch.images[:, None].expand(-1, real.shape[1], -1, -1)[real].float()
-    targets = batch.targets[real]
-    order = (targets != PAD).sum(1).argsort(descending=True, stable=True)
-    return features[order], targets[order]
-
-
-def training(sizes: SizeOptions, dtypes: Sequence[str], device: torch.device) -> Contest:
-    """An update: forward, loss, backward, clipping, AdamW."""
-    shape, batch = decoder_shape(sizes), training_batch(sizes).to(device)
-    features, targets = one_image_per_caption(batch)
-    _, textbook = build_pair(shape, device)
-    runs = {TEXTBOOK: _update(textbook, lambda: textbook.loss(features, targets), fused=False)}
-    for dtype in dtypes:
-        ours, _ = build_pair(shape, device)
-        replay_loop(ours, device)
-        runs[dtype] = _update(ours, _loss(ours, batch, dtype), fused=True)
-
-    @torch.no_grad()
-    def agree(*_: None) -> str:
-        """Before the first update, and without dropout."""
-        one, other = (part.eval() for part in build_pair(shape, device))
-        ratio = _loss(one, batch)() / other.loss(features, targets)
-        return f"losses differ by {abs(ratio - 1):.0e}"
-
-    return Contest(
-        "training step",
-        "captions/s",
-        batch.captions,
-        runs,
-        shape.training(len(batch.images), batch.words),
-        agree,
-        missing=[dtype for dtype in DTYPES if dtype not in dtypes],
-    )
-
-
-def _loss(decoder: Decoder, batch: Batch, dtype: str = "float32") -> Callable[[], Tensor]:
-    """Equation (14) as training has it, with λ = 1, a mean over captions."""
-
-    def model(images: Tensor, tokens: Tensor, mask: Tensor) -> Unrolled:
-        with torch.autocast(images.device.type, DTYPES[dtype], enabled=dtype != "float32"):
-            return decoder(tokens, mask, images.float())
-
-    def loss() -> Tensor:
-        sums = batch_loss(model, batch)
-        return (sums.cross_entropy + sums.penalty) / batch.captions
-
-    return loss
-
-
-def _update(model: nn.Module, loss: Callable[[], Tensor], fused: bool) -> Callable[[], None]:
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, fused=fused or None)
-
-    def update() -> None:
-        loss().backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return update
+def missing(dtypes: Sequence[str]) -> list[str]:
+    return [dtype for dtype in DTYPES if dtype not in dtypes]
 
 
 def search_options(sizes: SizeOptions) -> SearchOptions:
     return SearchOptions(width=sizes.width, max_length=sizes.max_length)
 
 
-def beam_search(sizes: SizeOptions, device: torch.device) -> Contest:
+def _captioning(
+    encoder: Encoder, shape: DecoderShape, dtype: str, device: torch.device
+) -> CaptioningModel:
+    """Ours with the weights of `build_pair`, as `Captioner.load` makes it ready."""
+    decoder, _ = build_pair(shape, device)
+    return CaptioningModel(encoder, decoder).for_captioning(is_half(dtype))
+
+
+def beam_search(sizes: SizeOptions, dtypes: Sequence[str], device: torch.device) -> Contest:
     """From features to captions: ours in batches, and the textbook's image by image."""
     shape, options = decoder_shape(sizes), search_options(sizes)
-    decoder, textbook = (part.eval() for part in build_pair(shape, device))
+    _, textbook = build_pair(shape, device)
+    textbook.eval()
     batch = torch.rand(sizes.batch, sizes.locations, sizes.annotation, device=device)
 
-    def ours() -> list[list[int]]:
-        found = []
-        for first in range(0, sizes.images, sizes.batch):
-            found += search(decoder, batch[: sizes.images - first], **asdict(options))
-        return [hypotheses[0].ids for hypotheses in found]
+    def ours(dtype: str) -> Callable[[], list[list[int]]]:
+        half, decoder = is_half(dtype), build_pair(shape, device)[0].eval()
+        if half:
+            lower(decoder)
+
+        def run() -> list[list[int]]:
+            found = []
+            for first in range(0, sizes.images, sizes.batch):
+                with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                    found += search(decoder, batch[: sizes.images - first], **asdict(options))
+            return [hypotheses[0].ids for hypotheses in found]
+
+        return run
 
     def one_at_a_time() -> list[list[int]]:
         return [
@@ -172,9 +113,10 @@ def beam_search(sizes: SizeOptions, device: torch.device) -> Contest:
         f"beam search, width {sizes.width}",
         "images/s",
         sizes.images,
-        {TEXTBOOK: one_at_a_time, "float32": ours},
+        {TEXTBOOK: one_at_a_time} | {dtype: ours(dtype) for dtype in dtypes},
         _search_work(shape, sizes, sizes.images),
         _same,
+        missing=missing(dtypes),
     )
 
 
@@ -187,29 +129,43 @@ def _search_one(textbook: TextbookDecoder, annotations: Tensor, options: SearchO
     return textbook.search(annotations, options.width, options.max_length, options.length_penalty)
 
 
-def _same(ours: Sequence, theirs: Sequence) -> str:
+def _same(_: str, ours: Sequence, theirs: Sequence) -> str:
     same = sum(one == other for one, other in zip(ours, theirs, strict=True))
     return f"{same} of {len(ours)} captions the same"
 
 
-def feature_extraction(encoder: Encoder, pixels: Tensor) -> Contest:
+def feature_extraction(
+    encoder: Encoder, sizes: SizeOptions, dtypes: Sequence[str], pixels: Tensor
+) -> Contest:
     """Annotations of a batch: the trunk as torchvision has it, and as ours is used."""
     work = encoder_work(encoder.trunk.eval(), encoder.image_size)
     encoder = encoder.to(pixels.device)
 
-    def run(encoder: Encoder) -> Callable[[], Tensor]:
-        return torch.inference_mode()(lambda: encoder(pixels))
+    @torch.inference_mode()
+    def textbook() -> Tensor:
+        return encoder(pixels)
 
-    def agree(ours: Tensor, theirs: Tensor) -> str:
+    def ours(dtype: str) -> Callable[[], Tensor]:
+        model = _captioning(encoder, decoder_shape(sizes), dtype, pixels.device)
+
+        @torch.inference_mode()
+        def run() -> Tensor:
+            with model.arithmetic():
+                return model.annotate(pixels)
+
+        return run
+
+    def agree(_: str, ours: Tensor, theirs: Tensor) -> str:
         return f"features differ by {(ours - theirs).abs().max() / theirs.abs().max():.0e}"
 
     return Contest(
         "feature extraction",
         "images/s",
         len(pixels),
-        {TEXTBOOK: run(encoder), "float32": run(encoder.folded())},
+        {TEXTBOOK: textbook} | {dtype: ours(dtype) for dtype in dtypes},
         work.times(len(pixels)),
         agree,
+        missing=missing(dtypes),
     )
 
 
@@ -218,6 +174,7 @@ def folder_captioning(
     transform: Transform,
     paths: Sequence[Path],
     sizes: SizeOptions,
+    dtypes: Sequence[str],
     device: torch.device,
 ) -> Contest:
     """From files to text, in batches as caption.py does it, and one picture after another."""
@@ -226,11 +183,13 @@ def folder_captioning(
     encoder = encoder.to(device)
     locations = encoder.grid.height * encoder.grid.width
     shape = replace(decoder_shape(sizes), locations=locations, annotation=encoder.annotation)
-    decoder, textbook = (part.eval() for part in build_pair(shape, device))
+    _, textbook = build_pair(shape, device)
+    textbook.eval()
     vocabulary = Vocabulary(f"w{n}" for n in range(len(SPECIALS), sizes.vocabulary))
-    captioner = Captioner(
-        CaptioningModel(encoder.folded(), decoder), vocabulary, transform, options
-    )
+    captioners = {
+        dtype: Captioner(_captioning(encoder, shape, dtype, device), vocabulary, transform, options)
+        for dtype in dtypes
+    }
 
     def texts(writer: CaptionWriter) -> Callable[[], list[str]]:
         return lambda: [caption.text for caption in writer.stream(paths, sizes.batch)]
@@ -249,16 +208,19 @@ def folder_captioning(
         f"files to captions, width {sizes.width}",
         "images/s",
         len(paths),
-        {TEXTBOOK: one_at_a_time, "float32": texts(captioner)},
+        {TEXTBOOK: one_at_a_time} | {dtype: texts(each) for dtype, each in captioners.items()},
         Work(encoded.flops + searched.flops, encoded.bytes + searched.bytes),
         _same,
-        megabytes={"float32": sum(p.nbytes for p in captioner.model.parameters()) / 1e6},
+        missing=missing(dtypes),
+        megabytes={
+            "float32": sum(p.nbytes for p in captioners["float32"].model.parameters()) / 1e6
+        },
     )
     try:
-        exported, contest.megabytes[ONNX] = _exported(captioner)
+        exported, contest.megabytes[ONNX] = _exported(captioners["float32"])
         contest.runs[ONNX] = texts(exported)
     except ValueError:  # without onnxscript or onnxruntime
-        contest.missing = [ONNX]
+        contest.missing.append(ONNX)
     return contest
 
 

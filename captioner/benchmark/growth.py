@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from captioner.benchmark.contests import Contest, beam_search, training
+from captioner.benchmark.contests import Contest, beam_search
 from captioner.benchmark.timing import Spread, alternate
+from captioner.benchmark.updates import training
 from captioner.build import has_fast_bf16
 from captioner.config import BenchmarkOptions, SizeOptions
 from captioner.progress import track
@@ -33,7 +34,12 @@ def _training(sizes: SizeOptions, device: torch.device) -> Contest:
     return training(sizes, ["bfloat16" if has_fast_bf16(device) else "float32"], device)
 
 
-CONTESTS = {"training": _training, "search": beam_search}
+def _search(sizes: SizeOptions, device: torch.device) -> Contest:
+    """In full precision, likewise."""
+    return beam_search(sizes, ["float32"], device)
+
+
+CONTESTS = {"training": _training, "search": _search}
 
 
 @dataclass

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from captioner.benchmark.contests import captions_of_flickr8k_length
 from captioner.benchmark.timing import peak_resident
+from captioner.benchmark.updates import captions_of_flickr8k_length
 from captioner.data.features import FeatureCache
 from captioner.data.images import Transform
 from captioner.data.loader import CaptionedImages, EpochBatches, ImageSource, training_loader

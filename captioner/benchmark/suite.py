@@ -13,17 +13,16 @@ from pathlib import Path
 import torch
 
 from captioner.benchmark.contests import (
-    ONNX,
     TEXTBOOK,
     Contest,
     beam_search,
     feature_extraction,
     folder_captioning,
-    training,
 )
 from captioner.benchmark.growth import Growth, grow
 from captioner.benchmark.memory import resident_of_epoch
 from captioner.benchmark.timing import Limits, Measured, Spread, alternate, measure_limits
+from captioner.benchmark.updates import training
 from captioner.build import build_device, build_transform, has_fast_bf16
 from captioner.config import BenchmarkOptions, SizeOptions
 from captioner.data.images import find_images, open_image
@@ -94,10 +93,10 @@ def _contests(
         return build_encoder(encoder.name, encoder.image_size, encoder.node, encoder.weights).eval()
 
     yield training(sizes, dtypes, device)
-    yield beam_search(sizes, device)
+    yield beam_search(sizes, dtypes, device)
     pixels = torch.stack([transform(open_image(path)) for path in paths[: sizes.batch]])
-    yield feature_extraction(build(), pixels.to(device))
-    yield folder_captioning(build(), transform, paths, sizes, device)
+    yield feature_extraction(build(), sizes, dtypes, pixels.to(device))
+    yield folder_captioning(build(), transform, paths, sizes, dtypes, device)
 
 
 @contextmanager
@@ -126,7 +125,7 @@ def _row(contest: Contest, name: str, measured: dict[str, Measured], limits: Lim
         Spread.of([before / after for before, after in turns]) if ours else None,
         contest.count / limits.seconds(contest.work, precision),
         one.memory,
-        contest.agree(one.result, base.result) if name in ("float32", ONNX) else "",
+        contest.agree(name, one.result, base.result) if ours else "",
     )
 
 

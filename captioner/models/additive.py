@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from captioner.precision import at_least_float32, without_autocast
+
 LARGEST = 40.0
 """Of |k| and |q|; what is larger counts as this, so that no e^{2k} is zero or infinite. By then the
 tanh is ±1, unless both are as large and of opposite signs, which no trained weights come near."""
@@ -16,23 +18,25 @@ PAIRS_AT_ONCE = 2**19
 next; the scores of a search, whose r take 16 MB, came out twice as fast for it."""
 
 
-def tanh_scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
-    r"""e = Σ_a v_a tanh(k_a + q_a), (N, K, L), of q (N, K, A), k (N, 1 or K, L, A) and v (A,).
+def growth(values: Tensor) -> Tensor:
+    """e^{2x}, in full precision: half has too few digits for it, and is slower on a CPU."""
+    return (2 * at_least_float32(values).clamp(-LARGEST, LARGEST)).exp()
+
+
+def tanh_scores(query: Tensor, grown: Tensor, v: Tensor) -> Tensor:
+    r"""e = Σ_a v_a tanh(k_a + q_a), (N, K, L), of q (N, K, A), v (A,) and the `growth` of k.
+
+    grown: e^{2k}, (N, 1 or K, L, A), which need be taken but once for keys that do not change.
 
     With r = 1 / (1 + e^{2k} e^{2q}), tanh(k + q) is 1 − 2r: an exponential for each k and each q,
     and for each pair only a product, a sum and a reciprocal, which are far faster than a tanh. For
     a gradient g at e, with s = r − r²,
 
-        ∂L/∂v = Σ_kl g (1 − 2r),   ∂L/∂q = 4v ⊙ Σ_l g s,   ∂L/∂k = 4v ⊙ Σ_k g s
+        ∂L/∂v = Σ_kl g (1 − 2r),   ∂L/∂q = 4v ⊙ Σ_l g s,   ∂L/∂e^{2k} = 2v ⊙ Σ_k g s / e^{2k}
 
     where r is computed once more, which is faster than to keep it, and saves the memory.
     """
-    return _Scores.apply(query, keys, v)
-
-
-def _growth(values: Tensor) -> Tensor:
-    """e^{2x}."""
-    return values.clamp(-LARGEST, LARGEST).mul_(2).exp_()
+    return _Scores.apply(query, grown, at_least_float32(v))
 
 
 def _r(query: Tensor, keys: Tensor) -> Tensor:
@@ -56,9 +60,10 @@ def _few(query: Tensor, keys: Tensor, *others: Tensor) -> Iterator[tuple[Tensor,
 class _Scores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
-        query, keys = _growth(query), _growth(keys)
+        query = growth(query)
         ctx.save_for_backward(query, keys, v)
-        return v.sum() - 2 * torch.cat([_r(*few) @ v for few in _few(query, keys)])
+        with without_autocast(query.device):
+            return v.sum() - 2 * torch.cat([_r(*few) @ v for few in _few(query, keys)])
 
     @staticmethod
     @once_differentiable
@@ -68,7 +73,7 @@ class _Scores(torch.autograd.Function):
         of_query, of_keys, of_v = zip(*sums, strict=True)
         return (
             4 * v * torch.cat(of_query),
-            4 * v * torch.cat(of_keys),
+            2 * v * torch.cat(of_keys) / keys,
             gradient.sum() - 2 * sum(of_v),
         )
 

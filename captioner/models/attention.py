@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captioner.models.additive import tanh_scores
+from captioner.models.additive import growth, tanh_scores
 from captioner.models.lstm import State
 from captioner.models.unrolled import StepLinear
+from captioner.precision import at_least_float32
 
 NONLINEARITIES = {"tanh": torch.tanh, "relu": F.relu}
 
@@ -26,7 +27,7 @@ class Memory(NamedTuple):
     """
 
     annotations: Tensor  # (N, L, D)  a_i
-    keys: Tensor  # (N, L, A)  W_a a_i, the part of f_att that no hidden state changes
+    keys: Tensor  # (N, L, A)  W_a a_i, the part of f_att that no hidden state changes, for `scores`
 
 
 class Draw(NamedTuple):
@@ -43,11 +44,6 @@ class Look(NamedTuple):
     alpha: Tensor  # (N, K, L)  sums to one over L
     beta: Tensor | None = None  # (N, K, 1)  share of the image in ẑ, where attention itself says
     draw: Draw | None = None
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """What autocast made half precision, in full again; double precision stays."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class SoftAttention(nn.Module):
@@ -71,7 +67,7 @@ class SoftAttention(nn.Module):
 
     def remember(self, annotations: Tensor) -> Memory:
         """The products that do not depend on the recurrence. annotations: (N, L, D)."""
-        return Memory(annotations, self.key(annotations))
+        return Memory(annotations, self.ready(self.key(annotations)))
 
     def forward(self, state: State, embedded: Tensor, memory: Memory) -> Look:
         """state: h_{t-1} and c_{t-1}, each (N, K, H); embedded: E y_{t-1}, (N, K, E).
@@ -81,10 +77,14 @@ class SoftAttention(nn.Module):
         alpha = self.scores(self.query(state.hidden), memory.keys[:, None]).softmax(-1)
         return Look(read(alpha, memory.annotations), alpha)
 
+    def ready(self, keys: Tensor) -> Tensor:
+        """Keys as `scores` takes them: for a tanh their growth, which is the same at every step."""
+        return growth(keys) if self.nonlinearity is torch.tanh else keys
+
     def scores(self, query: Tensor, keys: Tensor) -> Tensor:
-        """e_t, (N, K, L), of queries W_h h_{t-1} + b, (N, K, A), to keys (N, 1 or K, L, A)."""
+        """e_t, (N, K, L), of W_h h_{t-1} + b, (N, K, A), to `ready` keys, (N, 1 or K, L, A)."""
         if self.nonlinearity is torch.tanh:
-            return at_least_float32(tanh_scores(query, keys, self.score.weight[0]))
+            return tanh_scores(query, keys, self.score.weight[0])
         scores = self.score(self.nonlinearity(keys + query[:, :, None])).squeeze(-1)
         return at_least_float32(scores)
 

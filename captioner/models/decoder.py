@@ -16,6 +16,7 @@ from captioner.models.lstm import State
 from captioner.models.parts import ContextGate, DeepOutput, InitialState
 from captioner.models.ragged import Places, attended, everyone, in_order, places_of
 from captioner.models.unrolled import unrolled
+from captioner.precision import for_products
 
 
 class Trace(NamedTuple):
@@ -139,7 +140,7 @@ class Decoder(nn.Module):
         """Everything about the images that no recurrence changes. annotations: (N, L, D)."""
         if self.projection is not None:
             annotations = self.projection(annotations)
-        return self.attention.remember(annotations)
+        return self.attention.remember(for_products(annotations))
 
     def start(self, memory: Memory, captions: int = 1) -> State:
         """h_0 and c_0 for K captions of each image."""

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from captioner.models.attention import NONLINEARITIES, Look, at_least_float32
+from captioner.models.attention import NONLINEARITIES, Look
 from captioner.models.lstm import State
 from captioner.models.unrolled import StepLinear
+from captioner.precision import at_least_float32
 
 
 class HeadMemory(NamedTuple):

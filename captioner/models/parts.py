@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from captioner.models.attention import at_least_float32
 from captioner.models.lstm import State
 from captioner.models.unrolled import StepLinear
+from captioner.precision import at_least_float32
 
 
 class InitialState(nn.Module):
