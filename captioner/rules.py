@@ -34,7 +34,7 @@ class Rules:
             repeats = (grams[..., :-1] == prefix[..., None, :]).all(-1)
             banned = torch.where(repeats, grams[..., -1], PAD)
             log_probs.scatter_(-1, banned, NEVER)
-        nothing_left = log_probs.isneginf().all(-1)
+        nothing_left = log_probs.amax(-1).isneginf()
         log_probs[..., END] = torch.where(nothing_left, end, log_probs[..., END])
         return log_probs
 

@@ -274,6 +274,12 @@ class Draft:
 
 
 def take(values: Tensor, rows: Tensor) -> Tensor:
-    """values (N, K, …) with the K rows of each image reordered by rows (N, K)."""
-    index = rows.view(*rows.shape, *[1] * (values.ndim - 2)).expand(-1, -1, *values.shape[2:])
-    return values.gather(1, index)
+    """values (N, K, …) with the K rows of each image reordered by rows (N, K).
+
+    Rows of all images are numbered through, so that each is copied whole: `gather` would look up
+    an index for each number.
+    """
+    images, captions = values.shape[:2]
+    first = captions * torch.arange(images, device=rows.device)[:, None]
+    taken = values.flatten(0, 1).index_select(0, (first + rows).flatten())
+    return taken.unflatten(0, rows.shape)

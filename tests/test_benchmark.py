@@ -75,6 +75,25 @@ def test_each_contest_has_its_rows_and_all_agree(report: Report):
     assert float(difference) < 1e-5
 
 
+def test_half_precision_is_timed_where_the_machine_is_fast_in_it(monkeypatch: pytest.MonkeyPatch):
+    limits = Limits({"float32": 1e11, "bfloat16": 2e11}, 1e10)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setattr(suite, "has_fast_bf16", lambda device: True)
+    monkeypatch.setattr(suite, "measure_limits", lambda *_: limits)
+    monkeypatch.setattr(suite, "resident_of_epoch", lambda *_: 1e9)
+    rows = [row for row in benchmark(quick(device="cpu", repeats=1)).rows if row.unit != "MB"]
+    full, half = (
+        [row for row in rows if row.contestant == precision]
+        for precision in ("float32", "bfloat16")
+    )
+    assert len(full) == 4 and [row.name for row in half] == [row.name for row in full]
+    for one, other in zip(full, half, strict=True):
+        assert other.value.median > 0 < other.ratio.median and other.limit > one.limit
+    training, search, features, files = (row.note for row in half)
+    assert 0 < float(training.split()[-1]) < 0.01 and float(features.split()[-1]) > 0
+    assert search.endswith("of 4 captions the same") and files.endswith("of 4 captions the same")
+
+
 def test_what_is_not_measured_says_so(report: Report, tmp_path: Path, capsys):
     unmeasured = [(row.name, row.contestant) for row in report.rows if row.value is None]
     assert unmeasured[0] == ("training step", "bfloat16")

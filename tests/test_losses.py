@@ -7,7 +7,9 @@ import pytest
 import reference
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from captioner import losses
 from captioner.losses import (
     caption_loss,
     doubly_stochastic_penalty,
@@ -39,6 +41,27 @@ def test_both_terms_equal_equation_14():
         penalty += reference.penalty([alphas[t].numpy() for t in part])
     assert float(loss.cross_entropy) == pytest.approx(entropy, rel=1e-6)
     assert float(loss.penalty) == pytest.approx(penalty, rel=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("at_once", [1, 3 * V, 2**18])  # of the five rows one, three and all
+def test_cross_entropy_in_pieces_is_pytorchs(smoothing: float, at_once: int, monkeypatch):
+    def ours(logits: Tensor) -> Tensor:
+        real = torch.ones(1, 1, dtype=torch.bool)
+        loss = caption_loss(logits, targets, torch.ones(1, 1, L), real, smoothing)
+        return loss.cross_entropy
+
+    monkeypatch.setitem(losses.NUMBERS_AT_ONCE, "cpu", at_once)
+    logits, targets, _ = captions([5])
+    theirs = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+    torch.testing.assert_close(ours(logits), theirs)
+    assert torch.autograd.gradcheck(ours, logits.requires_grad_())
+    half = logits.detach().bfloat16().requires_grad_()
+    loss = ours(half)
+    assert loss.dtype == torch.float32
+    (2 * loss).backward()
+    exact = torch.autograd.grad(2 * ours(logits), logits)[0]
+    torch.testing.assert_close(half.grad.double(), exact, rtol=0.02, atol=0.02)
 
 
 def test_the_penalty_is_the_sum_worked_out_by_hand():
