@@ -40,9 +40,8 @@ def caption_on_cluster(sources: Sequence[Source], options: CaptionOptions) -> It
 
     Raises ValueError where Ray is missing, and as `load_writer` does.
     """
-    load_writer(
-        options.checkpoint, "cpu", options.search, options.precision
-    )  # a mistake shows here, in one line
+    # A mistake shows here, in one line.
+    load_writer(options.checkpoint, "cpu", options.search, options.precision)
     starts = range(0, len(sources), options.batch)
     batches = [{"sources": pickle.dumps(sources[n : n + options.batch])} for n in starts]
     with _ray_data() as (data, gpus):
