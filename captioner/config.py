@@ -395,7 +395,7 @@ class EvaluateOptions:
     checkpoint: str = ""  # a checkpoint's folder, e.g. runs/shapes/checkpoints/best
     out: str = "outputs/evaluation"  # folder; -: metrics.json alone, to standard output
     device: str | None = None
-    precision: str = "fp32"  # fp32 | bf16, faster and a little worse | auto: bf16 if the device is fast in it
+    precision: str = "fp32"  # fp32 | bf16, faster and a little worse | auto
     debug: bool = False
     data: SplitOptions = field(default_factory=SplitOptions)
     search: SearchOptions = field(default_factory=SearchOptions)
@@ -433,7 +433,7 @@ class CaptionOptions:
     batch: int = 32  # images decoded together
     actors: int = 0  # so many captioners on a Ray cluster; 0: one, in this process
     device: str | None = None
-    precision: str = "fp32"  # fp32 | bf16, faster and a little worse | auto: bf16 if the device is fast in it
+    precision: str = "fp32"  # fp32 | bf16, faster and a little worse | auto
     debug: bool = False
     search: SearchOptions = field(default_factory=SearchOptions)
 
