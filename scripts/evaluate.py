@@ -38,7 +38,8 @@ def main(options: EvaluateOptions) -> None:
     report_problems(collection)
     records = collection.split(data.split, data.limit)
     source = build_source(data, checkpoint.options.encoder, model.encoder, records, device)
-    model = model.for_captioning(is_half(options.precision, device))
+    if is_half(options.precision, device):
+        model = model.for_captioning(half=True)  # else it repeats to the digit what training saw
     grid, transform = model.encoder.grid, source.transform
     probe = Probe(model.decoder, checkpoint.vocabulary, grid, transform)
     decoded = decode(

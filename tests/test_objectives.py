@@ -185,9 +185,9 @@ def test_samples_and_gradient_are_of_the_same_policy(tiny: Tiny):
 @pytest.mark.parametrize("kind", ["soft", "hard"])
 def test_the_mean_reward_rises(tmp_path: Path, kind: str):
     decoder = {"attention_kind": kind}
-    taught = Bench(tmp_path / "taught", epochs=12, learning_rate=1e-2, decoder=decoder).fit()
+    taught = Bench(tmp_path / "taught", epochs=8, learning_rate=1e-2, decoder=decoder).fit()
     recipe = {"loss": replace(SCST, samples=10), "fine_tune_from": None, "decoder": decoder}
-    bench = Bench(tmp_path / "scst", epochs=12, learning_rate=3e-3, **recipe)
+    bench = Bench(tmp_path / "scst", epochs=24, learning_rate=3e-3, **recipe)
     bench.model.load_state_dict(copied(taught.model))
     lines = bench.fit().lines()
     first, last = (sum(line["reward"] for line in part) for part in (lines[:6], lines[-6:]))

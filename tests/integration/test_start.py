@@ -42,7 +42,7 @@ def test_it_takes_over_data_and_model_and_goes_on_from_the_weights(
         load_options(trained.folder / "config.yaml"),
         load_options(folder / "config.yaml"),
     )
-    assert (after.data, after.decoder) == (before.data, before.decoder)
+    assert (after.data, after.decoder) == (before.data, replace(before.decoder, dropout=0.5))
     assert after.encoder == replace(before.encoder, fine_tune_from=None, learning_rate=2e-5)
     assert after.loss.objective == "self_critical" and after.start == str(trained.checkpoint)
     one, other = (
