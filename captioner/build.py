@@ -19,6 +19,7 @@ from captioner.config import (
     LossOptions,
     TrainingOptions,
     TrainOptions,
+    check_precision,
 )
 from captioner.data.features import cache_features
 from captioner.data.images import Transform
@@ -79,7 +80,11 @@ def build_accelerator(options: TrainOptions) -> Accelerator:
 
 
 def is_half(precision: str, device: torch.device) -> bool:
-    """Whether products are in bfloat16, of a precision as options have it: fp32, bf16 or auto."""
+    """Whether products are in bfloat16, of a precision as options have it: fp32, bf16 or auto.
+
+    Raises ValueError for another.
+    """
+    check_precision("precision", precision)
     return precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
 
 

@@ -55,7 +55,7 @@ class Captioner(CaptionWriter):
         """Reads a checkpoint: a folder, or what Hugging Face's Hub has under `owner/name`.
 
         `precision` is fp32, bf16, or auto: bf16 where the device is fast in it.
-        Raises ValueError where it is not whole, or can't be fetched.
+        Raises ValueError where it is not whole, or can't be fetched, and for another precision.
         """
         opened, device = open_checkpoint(checkpoint), build_device(device)
         decoder = opened.options.decoder

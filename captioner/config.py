@@ -17,7 +17,8 @@ def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
 
 
-def _precision(name: str, value: str) -> None:
+def check_precision(name: str, value: str) -> None:
+    """Raises ValueError for what is no precision."""
     _one_of(name, value, ("auto", "fp32", "bf16"))
 
 
@@ -248,7 +249,7 @@ class TrainingOptions:
         _one_of("training.optimizer", self.optimizer, ("adamw", "adam", "rmsprop"))
         _one_of("training.schedule", self.schedule, ("cosine", "constant"))
         _one_of("training.best", self.best, ("bleu-4", "cider"))
-        _precision("training.precision", self.precision)
+        check_precision("training.precision", self.precision)
         _fraction("training.warmup", self.warmup)
         _fraction("training.ema", self.ema)
         _fraction("training.scheduled_sampling", self.scheduled_sampling)
@@ -403,7 +404,7 @@ class EvaluateOptions:
 
     def __post_init__(self) -> None:
         _given("checkpoint", self.checkpoint, "a checkpoint's folder, e.g. runs/x/checkpoints/best")
-        _precision("precision", self.precision)
+        check_precision("precision", self.precision)
 
 
 @dataclass
@@ -439,7 +440,7 @@ class CaptionOptions:
 
     def __post_init__(self) -> None:
         _given("checkpoint", self.checkpoint, "a checkpoint's folder, e.g. runs/x/checkpoints/best")
-        _precision("precision", self.precision)
+        check_precision("precision", self.precision)
         _given("images", self.images, "a file, a folder or a glob such as 'photos/*.jpg'")
         _at_least("batch", self.batch, 1)
         _at_least("actors", self.actors, 0)

@@ -76,6 +76,12 @@ def test_another_precision_is_refused(options: type):
         options(**given)
 
 
+def test_another_precision_is_refused_from_python_too(tmp_path: Path):
+    folder = build_tiny().save(tmp_path / "best")
+    with pytest.raises(ValueError, match="precision is 'fp16'; it must be one of auto, fp32, bf16"):
+        Captioner.load(folder, "cpu", precision="fp16")
+
+
 def test_an_exported_model_is_not_in_half_precision(tmp_path: Path):
     (tmp_path / "captioner.json").write_text("{}")
     with pytest.raises(ValueError, match=r"precision is bf16.*exported, and computes in fp32"):
