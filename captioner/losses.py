@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from captioner.precision import at_least_float32
 from captioner.vocabulary import UNWRITTEN
 
-NUMBERS_AT_ONCE = {"cpu": 2**18, "cuda": 2**26}
-"""Of log-probabilities that are there together, by device: 1 MB stays in a processor's caches."""
+IN_CACHE, IN_MEMORY = 2**18, 2**26
+"""Of log-probabilities together, on a CPU, in whose caches 1 MB stays, and elsewhere."""
 
 
 class CaptionLoss(NamedTuple):
@@ -52,7 +52,7 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         words = logits.shape[1]
-        rows = max(1, NUMBERS_AT_ONCE.get(logits.device.type, 2**26) // words)
+        rows = max(1, (IN_CACHE if logits.device.type == "cpu" else IN_MEMORY) // words)
         gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         total = at_least_float32(logits.new_zeros(()))
         for first in range(0, len(logits), rows):
@@ -72,7 +72,7 @@ class _CrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, scale: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * scale.to(gradient.dtype), None, None
+        return gradient * scale, None, None
 
 
 def doubly_stochastic_penalty(attended: Tensor) -> Tensor:

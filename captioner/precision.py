@@ -28,6 +28,11 @@ def lower(module: nn.Module) -> None:
             part.to(torch.bfloat16)
 
 
+def products(device: torch.device, half: bool) -> torch.autocast:
+    """The block in which products are in bfloat16, or as they come."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=half)
+
+
 def without_autocast(device: torch.device) -> AbstractContextManager[None]:
     """Products within the block keep the precision of what they are given."""
     if torch.is_autocast_enabled(device.type):

@@ -27,7 +27,7 @@ def half() -> torch.autocast:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_a_model_in_half_precision_writes_the_same(kind: str, cell: str, tmp_path: Path):
+def test_a_model_in_half_precision_gives_nearly_the_same(kind: str, cell: str, tmp_path: Path):
     beta = "none" if kind == "adaptive" else "scalar"
     tiny = build_tiny(attention_kind=kind, cell=cell, projection=12, beta=beta)
     folder = tiny.save(tmp_path / "best")
@@ -54,10 +54,9 @@ def test_all_products_have_weights_in_half_precision_and_nothing_else_has(tmp_pa
             tied = weight is model.decoder.output.words.weight
             assert weight.dtype == (torch.bfloat16 if tied else kind), name
     assert model.lowered and not Captioner.load(folder, "cpu").model.lowered
+    black = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8)
     with model.arithmetic():
-        assert (
-            model.annotate(torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8)).dtype == torch.bfloat16
-        )
+        assert model.annotate(black).dtype == torch.bfloat16
 
 
 def test_auto_is_what_the_device_is_fast_in(monkeypatch: pytest.MonkeyPatch):

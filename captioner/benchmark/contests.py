@@ -26,12 +26,13 @@ from captioner.exported import ExportedCaptioner
 from captioner.models.decoder import Decoder
 from captioner.models.encoder import Encoder
 from captioner.models.model import CaptioningModel
-from captioner.precision import lower
+from captioner.precision import lower, products
 from captioner.search import search
 from captioner.vocabulary import SPECIALS, Vocabulary
 
 DROPOUT = 0.5
 TEXTBOOK = "textbook"  # the contestant that the others, named by their precision, stand beside
+HALF = "bfloat16"  # such a precision
 ONNX = "onnx"  # and this one, which runs without torch
 
 
@@ -62,24 +63,12 @@ def build_pair(shape: DecoderShape, device: torch.device) -> tuple[Decoder, Text
     return decoder, as_textbook(decoder, DROPOUT)
 
 
-def is_half(dtype: str) -> bool:
-    return DTYPES[dtype] is torch.bfloat16
-
-
 def missing(dtypes: Sequence[str]) -> list[str]:
     return [dtype for dtype in DTYPES if dtype not in dtypes]
 
 
 def search_options(sizes: SizeOptions) -> SearchOptions:
     return SearchOptions(width=sizes.width, max_length=sizes.max_length)
-
-
-def _captioning(
-    encoder: Encoder, shape: DecoderShape, dtype: str, device: torch.device
-) -> CaptioningModel:
-    """Ours with the weights of `build_pair`, as `Captioner.load` makes it ready."""
-    decoder, _ = build_pair(shape, device)
-    return CaptioningModel(encoder, decoder).for_captioning(is_half(dtype))
 
 
 def beam_search(sizes: SizeOptions, dtypes: Sequence[str], device: torch.device) -> Contest:
@@ -90,14 +79,14 @@ def beam_search(sizes: SizeOptions, dtypes: Sequence[str], device: torch.device)
     batch = torch.rand(sizes.batch, sizes.locations, sizes.annotation, device=device)
 
     def ours(dtype: str) -> Callable[[], list[list[int]]]:
-        half, decoder = is_half(dtype), build_pair(shape, device)[0].eval()
-        if half:
+        decoder = build_pair(shape, device)[0].eval()
+        if dtype == HALF:
             lower(decoder)
 
         def run() -> list[list[int]]:
             found = []
             for first in range(0, sizes.images, sizes.batch):
-                with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                with products(device, dtype == HALF):
                     found += search(decoder, batch[: sizes.images - first], **asdict(options))
             return [hypotheses[0].ids for hypotheses in found]
 
@@ -134,9 +123,7 @@ def _same(_: str, ours: Sequence, theirs: Sequence) -> str:
     return f"{same} of {len(ours)} captions the same"
 
 
-def feature_extraction(
-    encoder: Encoder, sizes: SizeOptions, dtypes: Sequence[str], pixels: Tensor
-) -> Contest:
+def feature_extraction(encoder: Encoder, dtypes: Sequence[str], pixels: Tensor) -> Contest:
     """Annotations of a batch: the trunk as torchvision has it, and as ours is used."""
     work = encoder_work(encoder.trunk.eval(), encoder.image_size)
     encoder = encoder.to(pixels.device)
@@ -146,12 +133,12 @@ def feature_extraction(
         return encoder(pixels)
 
     def ours(dtype: str) -> Callable[[], Tensor]:
-        model = _captioning(encoder, decoder_shape(sizes), dtype, pixels.device)
+        folded = encoder.folded(dtype == HALF)
 
         @torch.inference_mode()
         def run() -> Tensor:
-            with model.arithmetic():
-                return model.annotate(pixels)
+            with products(pixels.device, dtype == HALF):
+                return folded(pixels)
 
         return run
 
@@ -186,10 +173,13 @@ def folder_captioning(
     _, textbook = build_pair(shape, device)
     textbook.eval()
     vocabulary = Vocabulary(f"w{n}" for n in range(len(SPECIALS), sizes.vocabulary))
-    captioners = {
-        dtype: Captioner(_captioning(encoder, shape, dtype, device), vocabulary, transform, options)
-        for dtype in dtypes
-    }
+
+    def ours(dtype: str) -> Captioner:
+        decoder, _ = build_pair(shape, device)
+        model = CaptioningModel(encoder, decoder).for_captioning(dtype == HALF)
+        return Captioner(model, vocabulary, transform, options)
+
+    captioners = {dtype: ours(dtype) for dtype in dtypes}
 
     def texts(writer: CaptionWriter) -> Callable[[], list[str]]:
         return lambda: [caption.text for caption in writer.stream(paths, sizes.batch)]

@@ -35,7 +35,7 @@ def _training(sizes: SizeOptions, device: torch.device) -> Contest:
 
 
 def _search(sizes: SizeOptions, device: torch.device) -> Contest:
-    """In full precision, likewise."""
+    """Likewise, which is float32."""
     return beam_search(sizes, ["float32"], device)
 
 

@@ -95,7 +95,7 @@ def _contests(
     yield training(sizes, dtypes, device)
     yield beam_search(sizes, dtypes, device)
     pixels = torch.stack([transform(open_image(path)) for path in paths[: sizes.batch]])
-    yield feature_extraction(build(), sizes, dtypes, pixels.to(device))
+    yield feature_extraction(build(), dtypes, pixels.to(device))
     yield folder_captioning(build(), transform, paths, sizes, dtypes, device)
 
 

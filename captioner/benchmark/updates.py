@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from captioner.benchmark.contests import (
+    HALF,
     TEXTBOOK,
     Contest,
     build_pair,
     decoder_shape,
-    is_half,
     missing,
 )
 from captioner.config import SizeOptions
@@ -21,6 +21,7 @@ from captioner.data.loader import Batch, Item, collate
 from captioner.models.decoder import Decoder, Unrolled
 from captioner.models.graphs import replay_loop
 from captioner.objectives import batch_loss
+from captioner.precision import products
 from captioner.vocabulary import END, PAD, SPECIALS
 
 CLIP, RATE = 5.0, 1e-4
@@ -89,7 +90,7 @@ def _loss(decoder: Decoder, batch: Batch, dtype: str) -> Callable[[], Tensor]:
     """Equation (14) as training has it, with λ = 1, a mean over captions."""
 
     def model(images: Tensor, tokens: Tensor, mask: Tensor) -> Unrolled:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=is_half(dtype)):
+        with products(images.device, dtype == HALF):
             return decoder(tokens, mask, images.float())
 
     def loss() -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from captioner.models.decoder import Decoder, Unrolled
 from captioner.models.encoder import Encoder
-from captioner.precision import lower
+from captioner.precision import lower, products
 
 
 class CaptioningModel(nn.Module):
@@ -28,17 +28,14 @@ class CaptioningModel(nn.Module):
 
         The encoder is `folded`. With `half`, products are in bfloat16 within `arithmetic`.
         """
-        self.encoder = self.encoder.folded()
+        self.encoder, self.lowered = self.encoder.folded(half), half
         if half:
-            lower(self)
-            self.encoder.at_once *= 2  # of numbers half as large
-            self.lowered = True
+            lower(self.decoder)
         return self.eval()
 
     def arithmetic(self) -> torch.autocast:
         """The block in which it captions, in the precision that `for_captioning` was told."""
-        device = next(self.parameters()).device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.lowered)
+        return products(next(self.parameters()).device, self.lowered)
 
     def annotate(self, images: Tensor) -> Tensor:
         """Annotations (N, L, D), of uint8 pixels (N, 3, S, S) or of what the cache holds."""
