@@ -273,6 +273,7 @@ class SearchOptions:
     max_length: int = 30  # words
     min_length: int = 1  # words
     length_penalty: float = 0.5  # beams are ranked by log-probability / length ** this
+    consensus: float = 0.0  # above 0: beams are ranked by how well all agree on them
     block_ngrams: int = 0  # no n-gram of this size twice in a caption; 0: no such rule
     temperature: float = 1.0  # sampling: below 1 is bolder
     top_k: int = 0  # sampling: among the k likeliest words; 0: all
@@ -283,12 +284,17 @@ class SearchOptions:
         _one_of("search.strategy", self.strategy, ("greedy", "beam", "sample"))
         for name in ("width", "max_length"):
             _at_least(f"search.{name}", getattr(self, name), 1)
-        for name in ("min_length", "length_penalty", "block_ngrams", "top_k"):
+        for name in ("min_length", "length_penalty", "consensus", "block_ngrams", "top_k"):
             _at_least(f"search.{name}", getattr(self, name), 0)
         if self.min_length > self.max_length:
             raise ValueError(
                 f"search.min_length is {self.min_length}, more than the {self.max_length} words "
                 "of search.max_length"
+            )
+        if self.consensus and self.strategy != "beam":
+            raise ValueError(
+                f"search.consensus is among beams, but search.strategy is {self.strategy}; "
+                "say search.strategy=beam or search.consensus=0"
             )
         _above_zero("search.temperature", self.temperature)
         if not 0 < self.top_p <= 1:

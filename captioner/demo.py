@@ -155,7 +155,7 @@ def build_demo(captioner: Captioner, options: DemoOptions, examples: Path) -> gr
                 button = gr.Button("Caption it", variant="primary")
             with gr.Column(min_width=300):
                 captions = gr.Radio(
-                    [], label="Captions, best first by log-probability and length", visible=False
+                    [], label="Captions, best first", visible=False
                 )
                 if options.examples:
                     drawn = draw_examples(examples, options.examples)
@@ -184,10 +184,11 @@ def _settings(gr: Any, now: SearchOptions) -> list[Any]:
     """An input for each of `SearchOptions`, in its order."""
     inputs = {
         "strategy": gr.Radio(["beam", "greedy", "sample"], label="Strategy"),
-        "width": gr.Slider(1, 10, step=1, label="Width: captions kept, or drawn"),
+        "width": gr.Slider(1, 20, step=1, label="Width: captions kept, or drawn"),
         "max_length": gr.Slider(1, 50, step=1, label="At most so many words"),
         "min_length": gr.Slider(0, 20, step=1, label="At least so many words"),
         "length_penalty": gr.Slider(0, 2, label="Length penalty (beam)"),
+        "consensus": gr.Slider(0, 5, label="Sharpness of the beams' consensus; 0: none"),
         "block_ngrams": gr.Slider(0, 5, step=1, label="No n-gram of this size twice; 0: no rule"),
         "temperature": gr.Slider(0.1, 2, label="Temperature (sample)"),
         "top_k": gr.Slider(0, 100, step=1, label="Among the k likeliest words (sample); 0: all"),

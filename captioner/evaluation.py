@@ -98,14 +98,14 @@ def evaluate(
     vocabulary: Vocabulary,
     grid: Grid,
     transform: Transform,
-    width: int,
-    options: MetricOptions,
+    options: SearchOptions,
+    metrics: MetricOptions,
     training: Iterable[str] = (),
 ) -> Evaluation:
     """Scores the best hypothesis of each image against its raw references, as `score` does.
 
     Where hypotheses carry traces, their attention is scored too, as `look` does. `grid` and
-    `transform` are the encoder's; `training` are the captions trained on.
+    `transform` are the encoder's, `options` the search's; `training` are the captions trained on.
     Raises ValueError as `score` does.
     """
     records, captions, tallies = [], [], []
@@ -115,9 +115,11 @@ def evaluate(
         captions.append(" ".join(caption))
         looked = look(record, caption, best.trace, grid, transform) if best.trace else {}
         tallies.append(looked | probed)
-    scores = score(captions, records, options, training)
+    scores = score(captions, records, metrics, training)
     scores.metrics += means(tallies)
-    scores.facts["width"] = width
+    scores.facts["width"] = options.width
+    if options.consensus:
+        scores.facts["consensus"] = options.consensus
     results = [
         {"image_id": coco_id(record.image_id), "caption": caption}
         for record, caption in zip(records, captions, strict=True)

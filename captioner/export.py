@@ -70,7 +70,8 @@ class SearchStep(nn.Module):
 def export(captioner: Captioner, folder: str | Path) -> Path:
     """Writes a folder that `ExportedCaptioner.load` reads, and returns its path.
 
-    Width and `max_length` can be changed after; the other options of the search are in the graph.
+    Width, `max_length` and `consensus` can be changed after; the search's other options are in the
+    graph.
     Raises ValueError for a strategy that draws at random, for a folder that exists, and where
     onnxscript is not installed.
     """

@@ -12,6 +12,7 @@ import numpy as np
 
 from captioner.caption import Caption, CaptionWriter, Source, name_of, with_alternatives
 from captioner.config import SearchOptions
+from captioner.consensus import agreement
 from captioner.data.images import Transform, open_image
 from captioner.grid import Grid
 from captioner.vocabulary import END, PAD, START, Vocabulary
@@ -45,7 +46,7 @@ class ExportedCaptioner(CaptionWriter):
     def load(
         cls, folder: str | Path, device: str | None = None, options: SearchOptions | None = None
     ) -> ExportedCaptioner:
-        """Reads a folder that `export` wrote; `options` may change width and max_length.
+        """Reads a folder that `export` wrote; `options` may change width, max_length and consensus.
 
         Raises ValueError where the folder is not whole, for other changes, which take a new export,
         and for a device other than the CPU.
@@ -85,8 +86,19 @@ class ExportedCaptioner(CaptionWriter):
             past = {name: values[n, k] for name, values in history.items()}
             return self._caption(float(totals[n, k]), past, name_of(images[n]))
 
-        possible = [np.flatnonzero(np.isfinite(row)) for row in totals]
-        return [with_alternatives(one(n, k) for k in beams) for n, beams in enumerate(possible)]
+        order = (self._order(*each) for each in zip(totals, history["words"], strict=True))
+        return [with_alternatives(one(n, k) for k in beams) for n, beams in enumerate(order)]
+
+    def _order(self, totals: np.ndarray, words: np.ndarray) -> np.ndarray:
+        """Which of an image's K captions can be, best first. totals: (K,), words: (K, steps)."""
+        possible = np.flatnonzero(np.isfinite(totals))
+        if not self.options.consensus:
+            return possible
+        words = words[possible]
+        lengths = np.maximum((words != PAD).sum(-1), 1)
+        scores = totals[possible] / lengths**self.options.length_penalty
+        ids = [[i for i in row if i > END] for row in words.tolist()]
+        return possible[(-agreement(ids, scores, self.options.consensus)).argsort(kind="stable")]
 
     def _search(self, pixels: np.ndarray, width: int) -> tuple[np.ndarray, Arrays]:
         """log p of each caption, (N, K), best first, and its past: each (N, K, steps, ·)."""
@@ -149,7 +161,7 @@ def _append(past: np.ndarray | None, now: np.ndarray, parent: np.ndarray) -> np.
 
 
 def _changed(exported: SearchOptions, wanted: SearchOptions) -> SearchOptions:
-    free = {"width": wanted.width, "max_length": wanted.max_length}
+    free = {name: getattr(wanted, name) for name in ("width", "max_length", "consensus")}
     for name, value in asdict(wanted).items():
         was = getattr(exported, name)
         if name not in free and value != was:

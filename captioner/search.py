@@ -7,12 +7,13 @@ how they pick the next words from the scores of all.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from captioner.consensus import agreement
 from captioner.models.decoder import Decoder, Step, Trace
 from captioner.models.lstm import State
 from captioner.rules import NEVER, Rules, count_words, has_ended, only_padding
@@ -50,6 +51,7 @@ def search(
     max_length: int = 30,
     min_length: int = 1,
     length_penalty: float = 0.0,
+    consensus: float = 0.0,
     block_ngrams: int = 0,
     temperature: float = 1.0,
     top_k: int = 0,
@@ -60,7 +62,8 @@ def search(
     """Captions for annotations (N, L, D): per image `width` hypotheses (greedy: one), best first.
 
     The options are those of `SearchOptions`. `<unk>` is never written. A beam that has not ended
-    at `max_length` words is taken as it stands, so there always is a caption.
+    at `max_length` words is taken as it stands, so there always is a caption. With `consensus`,
+    which is a sharpness, beams are found as ever and then ranked by their `agreement`.
     """
     if strategy == "greedy":
         width, pick = 1, pick_likeliest
@@ -71,7 +74,16 @@ def search(
     rules = Rules(max_length, min_length, block_ngrams)
     with torch.inference_mode():
         draft = write(decoder, annotations, width, pick, rules, trace)
-        return draft.hypotheses(length_penalty if strategy == "beam" else 0.0)
+        found = draft.hypotheses(length_penalty if strategy == "beam" else 0.0)
+    return [by_consensus(several, consensus) for several in found] if consensus else found
+
+
+def by_consensus(found: list[Hypothesis], sharpness: float) -> list[Hypothesis]:
+    """An image's captions in the order of their `agreement`, which becomes their score."""
+    captions, scores = zip(*((each.ids, each.score) for each in found), strict=True)
+    agreed = agreement(captions, scores, sharpness)
+    order = (-agreed).argsort(kind="stable")
+    return [replace(found[k], score=float(agreed[k])) for k in order]
 
 
 def pick_likeliest(log_probs: Tensor, totals: Tensor, lengths: Tensor) -> Choice:

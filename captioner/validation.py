@@ -75,7 +75,7 @@ class Validation:
             self.vocabulary,
             self.model.encoder.grid,
             self.source.transform,
-            self.search.width,
+            self.search,
             MetricOptions(),
             self.training,
         )

@@ -50,7 +50,7 @@ def main(options: EvaluateOptions) -> None:
         checkpoint.vocabulary,
         grid,
         transform,
-        options.search.width,
+        options.search,
         options.metrics,
         collection.captions("train", checkpoint.options.data.limit),
     )

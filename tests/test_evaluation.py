@@ -41,7 +41,7 @@ def decoded(record: Record, text: str, *worse: str) -> Decoded:
 
 
 def scored(items: list[Decoded], vocabulary: Vocabulary = VOCABULARY) -> Evaluation:
-    return evaluate(items, vocabulary, GRID, TRANSFORM, 3, MetricOptions())
+    return evaluate(items, vocabulary, GRID, TRANSFORM, SearchOptions(width=3), MetricOptions())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,8 @@ from captioner.metrics.metric import Metric, Words, check_captions, mean
 ORDER = 4  # n-grams of 1 to 4 words
 SIGMA = 6.0  # words, of the Gaussian penalty on a difference in length
 KEPT = 2**16  # references whose vectors are kept, the latest: all of Flickr8k's
+
+Gram = tuple[Hashable, ...]
 
 
 def cider(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> Metric:
@@ -57,36 +59,39 @@ class CiderD:
         check_captions(hypotheses, references)
         scores = []
         for hypothesis, several in zip(hypotheses, references, strict=True):
-            vector = self._vector(tuple(hypothesis))
-            alike = [_similarity(vector, self._reference(tuple(words))) for words in several]
+            written = self._vector(tuple(hypothesis))
+            alike = [similarity(written, self._reference(tuple(words))) for words in several]
             scores.append(1000 * sum(alike) / len(alike))
         return np.array(scores)
 
-    def _vector(self, words: Words) -> _Vector:
-        weights = {
-            gram: count * self.idf.get(gram, self.most) for gram, count in _ngrams(words).items()
-        }
-        squares = [0.0] * ORDER
-        for gram, weight in weights.items():
-            squares[len(gram) - 1] += weight**2
-        return _Vector(weights, [math.sqrt(square) for square in squares], len(words))
+    def _vector(self, words: Words) -> Vector:
+        return vector(words, self.idf, self.most)
 
 
-class _Vector(NamedTuple):
+class Vector(NamedTuple):
     """The g^n of the paper's equations (1) and (3), for all n."""
 
-    weights: dict[tuple[str, ...], float]  # n-gram → tf-idf
+    weights: dict[Gram, float]  # n-gram → tf-idf
     norms: list[float]  # of each order
     length: int  # words
 
 
-def _ngrams(words: Words) -> Counter[tuple[str, ...]]:
+def vector(words: Sequence[Hashable], idf: Mapping[Gram, float], otherwise: float) -> Vector:
+    """A caption's vector, of words or of their ids; `otherwise` weighs what `idf` does not have."""
+    weights = {gram: count * idf.get(gram, otherwise) for gram, count in _ngrams(words).items()}
+    squares = [0.0] * ORDER
+    for gram, weight in weights.items():
+        squares[len(gram) - 1] += weight**2
+    return Vector(weights, [math.sqrt(square) for square in squares], len(words))
+
+
+def _ngrams(words: Sequence[Hashable]) -> Counter[Gram]:
     return Counter(
         tuple(words[i : i + n]) for n in range(1, ORDER + 1) for i in range(len(words) - n + 1)
     )
 
 
-def _similarity(hypothesis: _Vector, reference: _Vector) -> float:
+def similarity(hypothesis: Vector, reference: Vector) -> float:
     """Equation (3), without its factor of 10, averaged over the orders, for one reference."""
     products = [0.0] * ORDER
     for gram, weight in hypothesis.weights.items():

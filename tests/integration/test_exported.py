@@ -86,11 +86,11 @@ def assert_same(ours: Caption, theirs: Caption) -> None:
         assert_same(one, other)
 
 
-@pytest.mark.parametrize("width", [1, 5])
+@pytest.mark.parametrize(("width", "consensus"), [(1, 0.0), (5, 0.0), (5, 2.0)])
 def test_200_pictures_have_the_same_captions_traces_and_alternatives(
-    width: int, captioner: Captioner, folder: Path, pictures: list
+    width: int, consensus: float, captioner: Captioner, folder: Path, pictures: list
 ):
-    captioner.options = SearchOptions(**{**vars(BEAM), "width": width})
+    captioner.options = SearchOptions(**{**vars(BEAM), "width": width, "consensus": consensus})
     exported = ExportedCaptioner.load(folder, options=captioner.options)
     ours, theirs = captioner.caption(pictures), exported.caption(pictures)
     assert len({caption.text for caption in ours}) > 50  # or the same caption would prove nothing
