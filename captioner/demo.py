@@ -154,9 +154,7 @@ def build_demo(captioner: Captioner, options: DemoOptions, examples: Path) -> gr
                 picture.preprocess = lambda sent: sent and sent.path
                 button = gr.Button("Caption it", variant="primary")
             with gr.Column(min_width=300):
-                captions = gr.Radio(
-                    [], label="Captions, best first", visible=False
-                )
+                captions = gr.Radio([], label="Captions, best first", visible=False)
                 if options.examples:
                     drawn = draw_examples(examples, options.examples)
                     gr.Examples(drawn, picture, label="Drawn scenes")

@@ -52,8 +52,7 @@ def has_ended(words: Tensor) -> Tensor:
     return (words[..., -1] == END) | (words[..., -1] == PAD)
 
 
-def only_padding(log_probs: Tensor) -> Tensor:
-    """Log-probabilities of the same shape under which `<pad>` is certain."""
-    certain = torch.full_like(log_probs, NEVER)
-    certain[..., PAD] = 0.0
-    return certain
+def only_padding_(log_probs: Tensor, where: Tensor) -> None:
+    """Makes `<pad>` certain where `where`, (N, K), is true. log_probs: (N, K, V)."""
+    log_probs.masked_fill_(where[..., None], NEVER)
+    log_probs[..., PAD].masked_fill_(where, 0.0)

@@ -16,7 +16,7 @@ from torch import Tensor
 from captioner.consensus import agreement
 from captioner.models.decoder import Decoder, Step, Trace
 from captioner.models.lstm import State
-from captioner.rules import NEVER, Rules, count_words, has_ended, only_padding
+from captioner.rules import NEVER, Rules, count_words, has_ended, only_padding_
 from captioner.vocabulary import END, PAD, START
 
 
@@ -104,11 +104,12 @@ class BeamPick:
 
     def __call__(self, log_probs: Tensor, totals: Tensor, lengths: Tensor) -> Choice:
         width, vocabulary = log_probs.shape[1:]
-        scores = totals[..., None] + log_probs  # (N, K, V)
+        few = log_probs.topk(min(width, vocabulary), dim=-1)  # of one caption no more can be chosen
+        scores = totals[..., None] + few.values  # (N, K, K)
         if self.length_penalty:
             scores = scores / lengths[..., None] ** self.length_penalty
         best = scores.flatten(1).topk(width, dim=-1).indices
-        return Choice(best % vocabulary, best // vocabulary)
+        return Choice(few.indices.flatten(1).gather(1, best), best // scores.shape[-1])
 
 
 class SamplePick:
@@ -164,7 +165,7 @@ def advance(pick: Pick, rules: Rules, words: Tensor, totals: Tensor, step: Step)
     live = ~has_ended(words)
     logits, state, trace = step
     log_probs = rules(logits.float().log_softmax(-1), words)
-    log_probs = torch.where(live[..., None], log_probs, only_padding(log_probs))
+    only_padding_(log_probs, ~live)
     choice = pick(log_probs, totals, count_words(words) + live)
     continued = choice.parent * log_probs.shape[-1] + choice.token
     return Turn(

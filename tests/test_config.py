@@ -126,7 +126,7 @@ from captioner.data.shapes import SPLITS
         (SearchOptions, {"top_p": 1.1}, "search.top_p"),
         (SearchOptions, {"block_ngrams": -1}, "search.block_ngrams"),
         (SearchOptions, {"consensus": -1.0}, "search.consensus"),
-        (SearchOptions, {"consensus": 3.0, "strategy": "sample"}, "beams, but search.strategy is s"),
+        (SearchOptions, {"consensus": 3.0, "strategy": "sample"}, "search.strategy is sample"),
         (SizeOptions, {"width": 0}, "sizes.width is 0; it must be at least 1"),
         (SizeOptions, {"cached": [5, 0]}, "sizes.cached is 0"),
         (SizeOptions, {"cached": [5]}, "sizes.cached is .5.; it must be two numbers"),

@@ -20,7 +20,7 @@ next; the scores of a search, whose r take 16 MB, came out twice as fast for it.
 
 def growth(values: Tensor) -> Tensor:
     """e^{2x}, in full precision: half has too few digits for it, and is slower on a CPU."""
-    return (2 * at_least_float32(values).clamp(-LARGEST, LARGEST)).exp()
+    return at_least_float32(values).clamp(-LARGEST, LARGEST).mul_(2).exp_()
 
 
 def tanh_scores(query: Tensor, grown: Tensor, v: Tensor) -> Tensor:
@@ -39,22 +39,25 @@ def tanh_scores(query: Tensor, grown: Tensor, v: Tensor) -> Tensor:
     return _Scores.apply(query, grown, at_least_float32(v))
 
 
-def _r(query: Tensor, keys: Tensor) -> Tensor:
+def _r(scratch: Tensor | None, query: Tensor, keys: Tensor) -> Tensor:
     """(N, K, L, A), of e^{2q} and e^{2k}."""
-    return (keys * query[:, :, None]).add_(1).reciprocal_()
+    return torch.addcmul(keys.new_ones(()), keys, query[:, :, None], out=scratch).reciprocal_()
 
 
-def _few(query: Tensor, keys: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """All of them, each (N, …), for few images at a time.
+def _few(query: Tensor, keys: Tensor, *others: Tensor) -> Iterator[tuple[Tensor | None, ...]]:
+    """All of them, each (N, …), for few images at a time, and before them where r may go.
 
-    A graph that is exported, whose number of images is open, and a GPU take all at once.
+    It is the same memory each time: what is new to a core's caches takes several times as long. A
+    graph that is exported, whose number of images is open, and a GPU take all at once.
     """
     values = (query, keys, *others)
     if query.device.type != "cpu" or torch.compiler.is_compiling():
-        return iter([values])
+        return iter([(None, *values)])
     pairs = query.shape[1] * keys.shape[2] * keys.shape[3]  # none where no caption has a word left
-    images = max(1, PAIRS_AT_ONCE // max(1, pairs))
-    return zip(*(each.split(images) for each in values), strict=True)
+    images = max(1, min(len(query), PAIRS_AT_ONCE // max(1, pairs)))
+    scratch = keys.new_empty(images, query.shape[1], *keys.shape[2:])
+    parts = zip(*(each.split(images) for each in values), strict=True)
+    return ((scratch[: len(part[0])], *part) for part in parts)
 
 
 class _Scores(torch.autograd.Function):
@@ -78,9 +81,11 @@ class _Scores(torch.autograd.Function):
         )
 
 
-def _sums(query: Tensor, keys: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _sums(
+    scratch: Tensor | None, query: Tensor, keys: Tensor, gradient: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Σ_l g s, Σ_k g s and Σ_kl g r."""
-    r = _r(query, keys)
+    r = _r(scratch, query, keys)
     of_v = gradient.flatten() @ r.flatten(0, 2)
     s = r.addcmul_(r, r, value=-1)
     of_query = (gradient[:, :, None] @ s).squeeze(2)
