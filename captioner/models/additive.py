@@ -89,4 +89,6 @@ def _sums(
     of_v = gradient.flatten() @ r.flatten(0, 2)
     s = r.addcmul_(r, r, value=-1)
     of_query = (gradient[:, :, None] @ s).squeeze(2)
-    return of_query, s.mul_(gradient[..., None]).sum_to_size(keys.shape), of_v
+    s.mul_(gradient[..., None])
+    of_keys = s.sum(1, keepdim=True) if keys.shape[1] == 1 else s.clone()
+    return of_query, of_keys, of_v
