@@ -25,7 +25,7 @@ FLOORS = [
     ],
     [
         *("data.*", "models", "models.*", "losses", "metrics", "metrics.*"),
-        *("averaging", "position", "random_state", "schedule"),
+        *("averaging", "consensus", "position", "random_state", "schedule"),
     ],
     [
         *("search", "rules", "checkpoint", "caption", "rows", "card", "logs"),
