@@ -25,10 +25,10 @@ FLOORS = [
     ],
     [
         *("data.*", "models", "models.*", "losses", "metrics", "metrics.*"),
-        *("averaging", "consensus", "position", "random_state", "schedule"),
+        *("averaging", "position", "random_state", "schedule"),
     ],
     [
-        *("search", "rules", "checkpoint", "caption", "rows", "card", "logs"),
+        *("search", "consensus", "rules", "checkpoint", "caption", "rows", "card", "logs"),
         *("visualize", "visualize.*"),
     ],
     [
