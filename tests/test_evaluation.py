@@ -40,8 +40,16 @@ def decoded(record: Record, text: str, *worse: str) -> Decoded:
     return Decoded(record, [hypothesis(VOCABULARY.encode(t)[:-1]) for t in (text, *worse)])
 
 
-def scored(items: list[Decoded], vocabulary: Vocabulary = VOCABULARY) -> Evaluation:
-    return evaluate(items, vocabulary, GRID, TRANSFORM, SearchOptions(width=3), MetricOptions())
+def scored(
+    items: list[Decoded], vocabulary: Vocabulary = VOCABULARY, **search: float
+) -> Evaluation:
+    options = SearchOptions(width=3, **search)
+    return evaluate(items, vocabulary, GRID, TRANSFORM, options, MetricOptions())
+
+
+def test_a_consensus_is_told_beside_the_width():
+    items = [decoded(record, record.captions[0]) for record in scenes("val")]
+    assert scored(items, consensus=2.5).metrics == {**scored(items).metrics, "consensus": 2.5}
 
 
 @pytest.mark.parametrize(
