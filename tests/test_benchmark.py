@@ -76,7 +76,7 @@ def test_each_contest_has_its_rows_and_all_agree(report: Report):
 
 
 def test_half_precision_is_timed_where_the_machine_is_fast_in_it(monkeypatch: pytest.MonkeyPatch):
-    limits = Limits({"float32": 1e11, "bfloat16": 2e11}, 1e10)
+    limits = Limits({"float32": 1e11, "bfloat16": 2e11}, 1e13)  # not the copies
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     monkeypatch.setattr(suite, "has_fast_bf16", lambda device: True)
     monkeypatch.setattr(suite, "measure_limits", lambda *_: limits)
@@ -88,7 +88,7 @@ def test_half_precision_is_timed_where_the_machine_is_fast_in_it(monkeypatch: py
     )
     assert len(full) == 4 and [row.name for row in half] == [row.name for row in full]
     for one, other in zip(full, half, strict=True):
-        assert other.value.median > 0 < other.ratio.median and other.limit >= one.limit
+        assert other.value.median > 0 < other.ratio.median and other.limit > one.limit
     training, search, features, files = (row.note for row in half)
     assert 0 < float(training.split()[-1]) < 0.01 and float(features.split()[-1]) > 0
     assert search.endswith("of 4 captions the same") and files.endswith("of 4 captions the same")

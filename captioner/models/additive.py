@@ -39,25 +39,22 @@ def tanh_scores(query: Tensor, grown: Tensor, v: Tensor) -> Tensor:
     return _Scores.apply(query, grown, at_least_float32(v))
 
 
-def _r(scratch: Tensor | None, query: Tensor, keys: Tensor) -> Tensor:
+def _r(query: Tensor, keys: Tensor) -> Tensor:
     """(N, K, L, A), of e^{2q} and e^{2k}."""
-    return torch.addcmul(keys.new_ones(()), keys, query[:, :, None], out=scratch).reciprocal_()
+    return torch.addcmul(keys.new_ones(()), keys, query[:, :, None]).reciprocal_()
 
 
-def _few(query: Tensor, keys: Tensor, *others: Tensor) -> Iterator[tuple[Tensor | None, ...]]:
-    """All of them, each (N, …), for few images at a time, and before them where r may go.
+def _few(query: Tensor, keys: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """All of them, each (N, …), for few images at a time.
 
-    It is the same memory each time: what is new to a core's caches takes several times as long. A
-    graph that is exported, whose number of images is open, and a GPU take all at once.
+    A graph that is exported, whose number of images is open, and a GPU take all at once.
     """
     values = (query, keys, *others)
     if query.device.type != "cpu" or torch.compiler.is_compiling():
-        return iter([(None, *values)])
+        return iter([values])
     pairs = query.shape[1] * keys.shape[2] * keys.shape[3]  # none where no caption has a word left
-    images = max(1, min(len(query), PAIRS_AT_ONCE // max(1, pairs)))
-    scratch = keys.new_empty(images, query.shape[1], *keys.shape[2:])
-    parts = zip(*(each.split(images) for each in values), strict=True)
-    return ((scratch[: len(part[0])], *part) for part in parts)
+    images = max(1, PAIRS_AT_ONCE // max(1, pairs))
+    return zip(*(each.split(images) for each in values), strict=True)
 
 
 class _Scores(torch.autograd.Function):
@@ -81,14 +78,10 @@ class _Scores(torch.autograd.Function):
         )
 
 
-def _sums(
-    scratch: Tensor | None, query: Tensor, keys: Tensor, gradient: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _sums(query: Tensor, keys: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Σ_l g s, Σ_k g s and Σ_kl g r."""
-    r = _r(scratch, query, keys)
+    r = _r(query, keys)
     of_v = gradient.flatten() @ r.flatten(0, 2)
     s = r.addcmul_(r, r, value=-1)
     of_query = (gradient[:, :, None] @ s).squeeze(2)
-    s.mul_(gradient[..., None])
-    of_keys = s.sum(1, keepdim=True) if keys.shape[1] == 1 else s.clone()
-    return of_query, of_keys, of_v
+    return of_query, s.mul_(gradient[..., None]).sum_to_size(keys.shape), of_v
