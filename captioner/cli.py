@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from captioner.allocator import keep_freed_memory
 from captioner.config import ANEW
 from captioner.stopping import SIGNALS, Stopped, handling, raise_stopped
 from captioner.sweep import SWEEP
@@ -59,6 +60,7 @@ def command(
             ConfigStore.instance().store(name="options", node=schema)
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and we say it in one line
             os.environ[ARGUMENTS] = json.dumps(sys.argv)
+            keep_freed_memory()
             failed: list[int] = []
             with handling(raise_stopped), _mistakes_in_one_line(schema):
                 task = _going_on(job, failed)
