@@ -192,6 +192,7 @@ def write(
     """The loop that all strategies share: step, forbid, pick, reorder, until all have ended."""
     memory = decoder.remember(annotations)
     state = decoder.start(memory)  # which all captions of an image share
+    memory = decoder.read_ahead(memory, 10 * width)  # a caption has about ten words
     words = torch.full((len(annotations), width, 1), START, device=annotations.device)
     totals = torch.zeros(len(annotations), width, device=annotations.device)
     if isinstance(pick, BeamPick):

@@ -67,6 +67,8 @@ def paper_weights(decoder: Decoder) -> reference.Weights:
         "f_beta": "beta.gate.weight",
         "b_beta": "beta.gate.bias",
         "T_y": "cell.embed.weight",
+        "T_h": "cell.recur.weight",
+        "T_z": "cell.context.weight",
         "b": "cell.embed.bias",
         "L_h": "output.hidden.weight",
         "b_h": "output.hidden.bias",
@@ -75,8 +77,6 @@ def paper_weights(decoder: Decoder) -> reference.Weights:
         "b_o": "output.words.bias",
     }
     weights = {name: has.pop(ours) for name, ours in names.items() if ours in has}
-    hidden = decoder.init.hidden.out_features
-    weights["T_h"], weights["T_z"] = np.split(has.pop("cell.recur.weight"), [hidden], axis=1)
     if "attention.score.weight" in has:
         v = has.pop("attention.score.weight")
         weights["v"] = v if len(v) > 1 else v[0]  # one for each head

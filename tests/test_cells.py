@@ -31,13 +31,12 @@ def inputs(scale: float = 1.0) -> tuple[Tensor, Tensor, State]:
 def test_it_equals_its_equations(name: str):
     cell = build(name)
     word, context, state = inputs()
-    after, gates = cell(cell.embed(word), context, state)
-    recur = cell.recur.weight.detach().numpy()
+    after, gates = cell(cell.embed(word), cell.context(context), state)
     weights = {
         "T_y": cell.embed.weight.detach().numpy(),
         "b": cell.embed.bias.detach().numpy(),
-        "T_h": recur[:, :H],
-        "T_z": recur[:, H:],
+        "T_h": cell.recur.weight.detach().numpy(),
+        "T_z": cell.context.weight.detach().numpy(),
     }
     if name == "peephole":
         peepholes = cell.peepholes.detach().numpy()
@@ -55,8 +54,8 @@ def test_closed_peepholes_leave_an_lstm():
     lstm.load_state_dict({k: v for k, v in peephole.state_dict().items() if k != "peepholes"})
     word, context, state = inputs()
     for one, other in zip(
-        peephole(peephole.embed(word), context, state),
-        lstm(lstm.embed(word), context, state),
+        peephole(peephole.embed(word), peephole.context(context), state),
+        lstm(lstm.embed(word), lstm.context(context), state),
         strict=True,
     ):
         torch.testing.assert_close(one, other)
@@ -72,12 +71,12 @@ def test_a_gru_equals_torchs_where_its_reset_gate_is_open():
         for ours, rows in zip((r, f, g), range(3), strict=True):  # torch's order
             there = slice(rows * H, (rows + 1) * H)
             theirs.weight_ih[there] = torch.cat(
-                [cell.embed.weight[ours], cell.recur.weight[ours, H:]], dim=1
+                [cell.embed.weight[ours], cell.context.weight[ours]], dim=1
             )
-            theirs.weight_hh[there] = cell.recur.weight[ours, :H]
+            theirs.weight_hh[there] = cell.recur.weight[ours]
             theirs.bias_ih[there] = cell.embed.bias[ours]
         theirs.bias_hh.zero_()
-    after, gates = cell(cell.embed(word), context, state)
+    after, gates = cell(cell.embed(word), cell.context(context), state)
     flat = torch.cat([word, context], -1).view(N * K, -1), state.hidden.view(N * K, -1)
     torch.testing.assert_close(after.hidden, theirs(*flat).view(N, K, H))
     assert (gates.output == 1).all()
@@ -87,17 +86,17 @@ def test_a_gru_equals_torchs_where_its_reset_gate_is_open():
 def test_what_is_written_is_what_was_forgotten(name: str):
     cell = build(name)
     word, context, state = inputs()
-    _, gates = cell(cell.embed(word), context, state)
+    _, gates = cell(cell.embed(word), cell.context(context), state)
     assert torch.equal(gates.input, 1 - gates.forget)
 
 
 def test_a_gru_has_one_memory():
     cell = build("gru")
     word, context, state = inputs()
-    after, _ = cell(cell.embed(word), context, state)
+    after, _ = cell(cell.embed(word), cell.context(context), state)
     assert after.hidden is after.cell
     other = State(state.hidden, torch.randn_like(state.cell))
-    assert torch.equal(cell(cell.embed(word), context, other)[0].hidden, after.hidden)
+    assert torch.equal(cell(cell.embed(word), cell.context(context), other)[0].hidden, after.hidden)
     assert {name: kind.keeps_cell for name, kind in CELLS.items()} == {
         "lstm": True, "peephole": True, "coupled": True, "gru": False,
     }  # fmt: skip
@@ -108,7 +107,7 @@ def test_a_gru_has_one_memory():
 def test_gates_stay_within_their_bounds(name: str, scale: float):
     cell = build(name)
     word, context, state = inputs(scale)
-    after, gates = cell(cell.embed(word), context, state)
+    after, gates = cell(cell.embed(word), cell.context(context), state)
     for gate in (gates.input, gates.forget, gates.output):
         assert gate.min() >= 0 and gate.max() <= 1
     assert gates.candidate.abs().max() <= 1
@@ -120,8 +119,8 @@ def test_gates_stay_within_their_bounds(name: str, scale: float):
 @pytest.mark.parametrize("kind", [PeepholeCell, CoupledCell, GRUCell])
 def test_the_forget_bias_is_that_of_the_forget_gate_alone(kind: type, forget_bias: float):
     cell, nothing = kind(E, D, H, forget_bias), torch.zeros(N, K, H)
-    still = State(nothing, nothing)
-    _, gates = cell(cell.embed(torch.zeros(N, K, E)), torch.zeros(N, K, D), still)
+    word, context = cell.embed(torch.zeros(N, K, E)), cell.context(torch.zeros(N, K, D))
+    _, gates = cell(word, context, State(nothing, nothing))
     forget = torch.sigmoid(nothing + forget_bias)
     torch.testing.assert_close(gates.forget, forget)
     coupled = kind is not PeepholeCell

@@ -14,7 +14,8 @@ from captioner.losses import caption_loss
 from captioner.models.encoder import build_encoder
 from captioner.search import search
 
-SHAPE = DecoderShape(locations=5, annotation=6, hidden=8, embedding=7, attention=4, vocabulary=23)
+# More locations than words: what reading ahead does to these is in test_read_ahead.py.
+SHAPE = DecoderShape(locations=30, annotation=6, hidden=8, embedding=7, attention=4, vocabulary=23)
 IMAGES, CAPTIONS, STEPS = 3, 2, 4
 CPU = torch.device("cpu")
 # A matrix by a vector, which torch leaves out.

@@ -15,13 +15,13 @@ def cell() -> LSTMCell:
 
 def test_it_equals_torchs_cell_with_its_gates_in_another_order(cell: LSTMCell):
     word, context, state = inputs()
-    after, _ = cell(cell.embed(word), context, state)
+    after, _ = cell(cell.embed(word), cell.context(context), state)
     theirs = nn.LSTMCell(E + D, H, dtype=torch.float64)
     i, f, o, g = range(4)
     order = torch.cat([torch.arange(H) + gate * H for gate in (i, f, g, o)])  # torch's
     with torch.no_grad():
-        theirs.weight_ih.copy_(torch.cat([cell.embed.weight, cell.recur.weight[:, H:]], 1)[order])
-        theirs.weight_hh.copy_(cell.recur.weight[order, :H])
+        theirs.weight_ih.copy_(torch.cat([cell.embed.weight, cell.context.weight], 1)[order])
+        theirs.weight_hh.copy_(cell.recur.weight[order])
         theirs.bias_ih.copy_(cell.embed.bias[order])
         theirs.bias_hh.zero_()
     flat = (part.reshape(N * K, -1) for part in state)
@@ -32,7 +32,7 @@ def test_it_equals_torchs_cell_with_its_gates_in_another_order(cell: LSTMCell):
 
 def test_the_belt_and_the_hidden_state_follow_from_the_gates_it_shows(cell: LSTMCell):
     word, context, state = inputs()
-    after, gates = cell(cell.embed(word), context, state)
+    after, gates = cell(cell.embed(word), cell.context(context), state)
     belt = gates.forget * state.cell + gates.input * gates.candidate
     torch.testing.assert_close(after.cell, belt, rtol=0, atol=0)
     torch.testing.assert_close(after.hidden, gates.output * belt.tanh(), rtol=0, atol=0)
@@ -41,7 +41,7 @@ def test_the_belt_and_the_hidden_state_follow_from_the_gates_it_shows(cell: LSTM
 @pytest.mark.parametrize("scale", [1.0, 1e3])
 def test_gates_stay_within_their_bounds(cell: LSTMCell, scale: float):
     word, context, state = inputs(scale)
-    after, gates = cell(cell.embed(word), context, state)
+    after, gates = cell(cell.embed(word), cell.context(context), state)
     for gate in (gates.input, gates.forget, gates.output):
         assert gate.min() >= 0 and gate.max() <= 1
     assert gates.candidate.abs().max() <= 1
@@ -53,8 +53,8 @@ def test_gates_stay_within_their_bounds(cell: LSTMCell, scale: float):
 def test_the_forget_bias_is_that_of_the_forget_gate_alone(forget_bias: float):
     cell = LSTMCell(E, D, H, forget_bias)
     nothing = torch.zeros(N, K, H)
-    cell_input = cell.embed(torch.zeros(N, K, E))
-    _, gates = cell(cell_input, torch.zeros(N, K, D), State(nothing, nothing))
+    word, context = cell.embed(torch.zeros(N, K, E)), cell.context(torch.zeros(N, K, D))
+    _, gates = cell(word, context, State(nothing, nothing))
     half = torch.full((N, K, H), 0.5)
     torch.testing.assert_close(gates.forget, torch.sigmoid(nothing + forget_bias))
     torch.testing.assert_close(gates.input, half)

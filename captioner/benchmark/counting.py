@@ -1,4 +1,7 @@
-"""FLOPs and bytes that the decoder and an encoder can't do without, counted from their shapes."""
+"""FLOPs and bytes of the decoder's and an encoder's equations, counted from their shapes.
+
+What stands in `Decoder.read_ahead` does the same with fewer.
+"""
 
 from __future__ import annotations
 

@@ -116,8 +116,8 @@ def as_textbook(decoder: Decoder, dropout: float = 0.0) -> TextbookDecoder:
     attention, annotation = has["attention.key.weight"].shape
     hidden = has["init.hidden.weight"].shape[0]
     textbook = TextbookDecoder(vocabulary, annotation, hidden, embedding, attention, dropout)
-    of_hidden, of_context = _as_lstm(has.pop("cell.recur.weight")).split([hidden, annotation], 1)
     of_word, bias = has.pop("cell.embed.weight"), has.pop("cell.embed.bias")
+    of_context, of_hidden = has.pop("cell.context.weight"), has.pop("cell.recur.weight")
     names = {
         "embedding": "embedding",
         "init.hidden": "init_hidden",
@@ -134,8 +134,8 @@ def as_textbook(decoder: Decoder, dropout: float = 0.0) -> TextbookDecoder:
     for name, value in has.items():
         module, _, kind = name.rpartition(".")
         weights[f"{names[module]}.{kind}"] = value
-    weights["lstm.weight_ih"] = torch.cat([_as_lstm(of_word), of_context], dim=1)
-    weights["lstm.weight_hh"] = of_hidden
+    weights["lstm.weight_ih"] = torch.cat([_as_lstm(of_word), _as_lstm(of_context)], dim=1)
+    weights["lstm.weight_hh"] = _as_lstm(of_hidden)
     weights["lstm.bias_ih"], weights["lstm.bias_hh"] = _as_lstm(bias), torch.zeros_like(bias)
     textbook.to(bias).load_state_dict(weights)
     return textbook

@@ -108,7 +108,7 @@ def peak_resident() -> float | None:
 
 
 class Work(NamedTuple):
-    """What a computation can't do without."""
+    """What a computation's equations take as they stand."""
 
     flops: float  # of matrix products and convolutions, a multiplication and an addition being two
     bytes: float  # to and from memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captioner.models.attention import Look, Memory, SoftAttention, read
+from captioner.models.attention import Look, Memory, SoftAttention
 from captioner.models.lstm import State
 from captioner.models.unrolled import StepLinear
 
@@ -25,6 +25,8 @@ class AdaptiveAttention(SoftAttention):
     beside the word. Here the sentinel takes the place of β in the decoder of Xu et al., which looks
     before the LSTM; so the two differ in nothing else. P makes s_t as long as an annotation.
     """
+
+    linear = False  # the sentinel is no annotation
 
     def __init__(
         self,
@@ -49,5 +51,5 @@ class AdaptiveAttention(SoftAttention):
         itself = self.scores(query, key[:, :, None])  # (N, K, 1)
         beta = torch.sigmoid(image.logsumexp(-1, keepdim=True) - itself)
         alpha = image.softmax(-1)
-        seen = beta * read(alpha, memory.annotations)
+        seen = beta * self.read(alpha, memory.annotations)
         return Look(seen + (1 - beta) * self.sentinel_value(sentinel), alpha, beta)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from captioner.models.additive import growth, tanh_scores
 from captioner.models.lstm import State
-from captioner.models.unrolled import StepLinear
+from captioner.models.unrolled import StepLinear, StepSum
 from captioner.precision import at_least_float32
 
 NONLINEARITIES = {"tanh": torch.tanh, "relu": F.relu}
@@ -57,8 +57,11 @@ class SoftAttention(nn.Module):
     K captions (or beams) of one image share that image's row: nothing is copied per caption.
     """
 
+    linear = True  # ẑ_t is, in the annotations: what is linear itself may be done to them instead
+
     def __init__(self, annotation: int, hidden: int, attention: int, nonlinearity: str = "tanh"):
         super().__init__()
+        self.read = StepSum()
         self.key = nn.Linear(annotation, attention, bias=False)  # W_a
         self.query = StepLinear(hidden, attention)  # W_h, b
         self.score = nn.Linear(attention, 1, bias=False)  # v
@@ -75,7 +78,7 @@ class SoftAttention(nn.Module):
         That is all there is to look with before a word; most kinds use h_{t-1} alone.
         """
         alpha = self.scores(self.query(state.hidden), memory.keys[:, None]).softmax(-1)
-        return Look(read(alpha, memory.annotations), alpha)
+        return Look(self.read(alpha, memory.annotations), alpha)
 
     def ready(self, keys: Tensor) -> Tensor:
         """Keys as `scores` takes them: for a tanh their growth, which is the same at every step."""
@@ -87,11 +90,6 @@ class SoftAttention(nn.Module):
             return tanh_scores(query, keys, self.score.weight[0])
         scores = self.score(self.nonlinearity(keys + query[:, :, None])).squeeze(-1)
         return at_least_float32(scores)
-
-
-def read(weights: Tensor, annotations: Tensor) -> Tensor:
-    """ẑ_t = Σ_i α_ti a_i, (N, K, D), of weights (N, K, L)."""
-    return weights.to(annotations.dtype) @ annotations
 
 
 class MeanMemory(NamedTuple):

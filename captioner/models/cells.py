@@ -27,7 +27,7 @@ class PeepholeCell(LSTMCell):
 
     def forward(self, embedded: Tensor, context: Tensor, state: State) -> tuple[State, Gates]:
         """As `LSTMCell.forward`."""
-        drive = embedded + self.recur(torch.cat([state.hidden, context], dim=-1))
+        drive = embedded + context + self.recur(state.hidden)
         i, f, o, g = drive.chunk(4, dim=-1)
         p_i, p_f, p_o = self.peepholes
         i, f = torch.sigmoid(i + p_i * state.cell), torch.sigmoid(f + p_f * state.cell)
@@ -43,8 +43,8 @@ class CoupledCell(LSTMCell):
     rows = "fog"
 
     def forward(self, embedded: Tensor, context: Tensor, state: State) -> tuple[State, Gates]:
-        """As `LSTMCell.forward`, with embedded (N, K, 3H)."""
-        drive = embedded + self.recur(torch.cat([state.hidden, context], dim=-1))
+        """As `LSTMCell.forward`, with (N, K, 3H)."""
+        drive = embedded + context + self.recur(state.hidden)
         f, o, g = drive.chunk(3, dim=-1)
         f, o, g = torch.sigmoid(f), torch.sigmoid(o), torch.tanh(g)
         i = 1 - f
@@ -68,14 +68,12 @@ class GRUCell(LSTMCell):
     keeps_cell = False
 
     def forward(self, embedded: Tensor, context: Tensor, state: State) -> tuple[State, Gates]:
-        """As `LSTMCell.forward`, with embedded (N, K, 3H)."""
+        """As `LSTMCell.forward`, with (N, K, 3H)."""
         sizes = [2 * state.hidden.shape[-1], state.hidden.shape[-1]]
         of_gates, of_candidate = self.recur.weight.split(sizes)
-        to_gates, to_candidate = embedded.split(sizes, dim=-1)
-        drive = to_gates + F.linear(torch.cat([state.hidden, context], dim=-1), of_gates)
-        f, r = torch.sigmoid(drive).chunk(2, dim=-1)
-        shown = torch.cat([r * state.hidden, context], dim=-1)
-        g = torch.tanh(to_candidate + F.linear(shown, of_candidate))
+        to_gates, to_candidate = (embedded + context).split(sizes, dim=-1)
+        f, r = torch.sigmoid(to_gates + F.linear(state.hidden, of_gates)).chunk(2, dim=-1)
+        g = torch.tanh(to_candidate + F.linear(r * state.hidden, of_candidate))
         i = 1 - f
         hidden = f * state.hidden + i * g
         return State(hidden, hidden), Gates(i, f, r, g)

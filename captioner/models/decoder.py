@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,8 +13,8 @@ from captioner.models.attention import Draw, Look, Memory
 from captioner.models.cells import CELLS
 from captioner.models.kinds import build_attention
 from captioner.models.lstm import State
-from captioner.models.parts import ContextGate, DeepOutput, InitialState
-from captioner.models.ragged import Places, attended, everyone, in_order, places_of
+from captioner.models.parts import ContextGate, DeepOutput, Dropout, InitialState
+from captioner.models.ragged import Rows, attended, in_order
 from captioner.models.unrolled import unrolled
 from captioner.precision import for_products
 
@@ -49,18 +49,24 @@ class Unrolled(NamedTuple):
     alphas: Tensor  # (M, L) α_t before each of these words, as the logits
 
 
-class Recurred(NamedTuple):
-    """What a loop over the words of known captions has found, for each of M words."""
+class Moment(NamedTuple):
+    """What the loop over the words of known captions found at a step, or, picked, for M words."""
 
-    words: Tensor  # (M, E) E y_{t-1}, as the cell read them
-    hidden: Tensor  # (M, H) h_t
-    context: Tensor  # (M, D) ẑ_t, behind β
-    alpha: Tensor  # (M, L) α_t
-    draw: Draw | None = None  # each (M,)
+    hidden: Tensor  # (N, K, H) or (M, H) h_t
+    context: Tensor  # (N, K, E) or (M, E) L_z ẑ_t, behind β; of size 0 where there is no L_z
+    alpha: Tensor  # (N, K, L) or (M, L) α_t
+    draw: Draw | None = None
 
 
-Loop = Callable[[Tensor, Tensor, State, Memory, Tensor], Recurred]
-"""`Decoder.recur`, with the mask in the place of the steps."""
+Loop = Callable[[Tensor, Tensor, State, Memory, Tensor], Moment]
+"""(words (M, E), drives (M, 4H), state, memory, mask (N, K, T)) → what M words bring."""
+
+
+def joined(moments: Sequence[Moment], join: Callable[[Sequence[Tensor]], Tensor]) -> Moment:
+    """Each part of all steps, put together by `join`."""
+    *parts, draws = zip(*moments, strict=True)
+    draw = None if None in draws else Draw(*map(join, zip(*draws, strict=True)))
+    return Moment(*map(join, parts), draw)
 
 
 class Decoder(nn.Module):
@@ -108,7 +114,7 @@ class Decoder(nn.Module):
         self.scale = embedding**0.5 if scaled_embedding else 1.0
         self.projection = (
             nn.Sequential(
-                nn.Linear(annotation, projection), nn.LayerNorm(projection), nn.Dropout(dropout)
+                nn.Linear(annotation, projection), nn.LayerNorm(projection), Dropout(dropout)
             )
             if projection
             else None
@@ -132,7 +138,7 @@ class Decoder(nn.Module):
         self.output = DeepOutput(
             self.embedding, hidden, context, deep_output, output_tanh, tied_output, dropout
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.feedback = 0.0  # in training, the probability that `forward` goes on from own words
         self.graphed: Loop | None = None  # in the place of `recur`, where a gradient is wanted
 
@@ -146,13 +152,47 @@ class Decoder(nn.Module):
         """h_0 and c_0 for K captions of each image."""
         return self.init(memory.annotations, captions)
 
+    def read_ahead(self, memory: Memory, words: int) -> Memory:
+        """The memory with T_z a_i and L_z a_i in the place of a_i, for all but `start`.
+
+        Both maps are linear, so T_z ẑ_t = β_t Σ_i α_ti T_z a_i: a product for each of L locations,
+        all at once, in the place of one for each word, of which all captions of an image have about
+        `words`. Where that would be more, or not the same, the memory stays as it is.
+        """
+        if memory.annotations.shape[1] > words or not self._can_read_ahead():
+            return memory
+        read = torch.cat([reader(memory.annotations) for reader in self._readers()], dim=-1)
+        return memory._replace(annotations=read)
+
+    def _can_read_ahead(self) -> bool:
+        """Not if β is a vector, nor if the size of what is read would not tell it from ẑ_t."""
+        sizes = [reader.out_features for reader in self._readers()]
+        scalar = self.beta.gate is None or self.beta.gate.out_features == 1
+        linear = getattr(self.attention, "linear", False)
+        return scalar and linear and sum(sizes) != self.cell.context.in_features
+
+    def _readers(self) -> list[nn.Linear]:
+        """T_z, and L_z where there is one."""
+        return [part for part in (self.cell.context, self.output.context) if part is not None]
+
+    def _read(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """T_z ẑ_t, (…, 4H), and L_z ẑ_t, (…, E or 0), of ẑ_t or of what was read ahead."""
+        readers = self._readers()
+        sizes = [reader.out_features for reader in readers]
+        if context.shape[-1] == sum(sizes):
+            read = context.split(sizes, dim=-1)
+        else:
+            read = [reader(context) for reader in readers]
+        return read[0], read[1] if len(read) > 1 else read[0][..., :0]
+
     def step(self, token: Tensor, state: State, memory: Memory) -> Step:
         """From the previous words y_{t-1}, (N, K) ids, to the scores of the next ones."""
         embedded = self.dropout(self.embedding(token))
         look, beta = self._look(embedded, state, memory)
-        state, gates = self.cell(self.cell.embed(self.scale * embedded), look.context, state)
+        to_cell, to_output = self._read(look.context)
+        state, gates = self.cell(self.cell.embed(self.scale * embedded), to_cell, state)
         trace = Trace(look.alpha, beta, *gates, state.cell, state.hidden)
-        return Step(self.output(embedded, state.hidden, look.context), state, trace)
+        return Step(self.output(embedded, state.hidden, to_output), state, trace)
 
     def _look(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Look, Tensor]:
         """Equations (4)–(6), with the context as β lets it through, and the β to show."""
@@ -162,9 +202,9 @@ class Decoder(nn.Module):
         return look, beta if look.beta is None else look.beta
 
     def _fed_back(self, known: Tensor, word: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
-        """The `known` next words, (M,) ids, or, with probability `feedback`, own ones instead.
+        """The `known` next words, (N, K) ids, or, with probability `feedback`, own ones instead.
 
-        word, hidden and context: what they are written from, (M, E), (M, H) and (M, D).
+        word, hidden and context: what they are written from, as `output` takes it.
         """
         with torch.no_grad():
             logits = self.output(word, hidden, context).float()
@@ -176,8 +216,8 @@ class Decoder(nn.Module):
 
         tokens: (N, K, T) ids of the previous words, `<start>` first. mask: (N, K, T), true where
         there is a word to predict; along K it must not grow at any step, i.e. the captions of an
-        image stand longest first. Attention, whose captions share an image's row, then looks for
-        the leading columns still alive; all else is done for the real words of a step alone.
+        image stand longest first. The loop goes through the leading columns still alive; all that
+        stands outside is done for real words alone.
 
         In training a word before is, with probability `feedback`, not the known one but one that
         is drawn from the scores of the step before: scheduled sampling (Bengio et al. 2015).
@@ -186,52 +226,45 @@ class Decoder(nn.Module):
         words = self.dropout(self.embedding(in_order(tokens, mask)))
         drives = self.cell.embed(self.scale * words)
         state = self.start(memory, tokens.shape[1])
-        known = tokens if self.training and self.feedback > 0 else None
-        if self.graphed is not None and known is None and torch.is_grad_enabled():
+        memory = self.read_ahead(memory, 2 * tokens[0].numel() // 3)  # not all are the longest
+        fed_back = self.training and self.feedback > 0
+        if self.graphed is not None and not fed_back and torch.is_grad_enabled():
             done = self.graphed(words, drives, state, memory, mask)
         else:
-            done = self.recur(words, drives, state, memory, places_of(mask), known)
-        logits = self.output(done.words, done.hidden, done.context)
+            rows = Rows(mask)
+            steps, drives = rows.spread(words), rows.spread(drives)
+            moments = self.recur(steps, drives, state, memory, tokens if fed_back else None)
+            done = joined(moments, rows.pick)
+            words = rows.pick(steps) if fed_back else words
+        logits = self.output(words, done.hidden, done.context)
         return Unrolled(logits, attended(done.alpha, mask), done.draw, done.alpha)
 
     def recur(
         self,
-        words: Tensor,
-        drives: Tensor,
+        words: list[Tensor],
+        drives: list[Tensor],
         state: State,
         memory: Memory,
-        steps: list[Places],
         known: Tensor | None = None,
-    ) -> Recurred:
-        """What goes step by step: attention, β and the cell.
+    ) -> list[Moment]:
+        """What goes step by step: attention, β and the cell, for the leading K_t columns.
 
-        words: E y_{t-1}, (M, E), and drives, what the cell makes of them, (M, 4H), step by step as
-        `steps` have them. known: (N, K, T) the ids of these words, where own ones are fed back.
+        words: of each step E y_{t-1}, (N, K_t, E), and drives, what the cell makes of them,
+        (N, K_t, 4H). known: (N, K, T) the ids of these words, where own ones are to be fed back;
+        they then stand in the lists.
         """
-        counts = [places.count for places in steps]
-        read, words, drives = words, list(words.split(counts)), list(drives.split(counts))
-        before = everyone(*state.hidden.shape[:2], state.hidden.device)
-        state = State(*(part.flatten(0, 1) for part in state))
-        hiddens, contexts, alphas, draws = [], [], [], []
+        moments = []
         with unrolled(self):
-            for t, places in enumerate(steps):
-                if places.count < before.count:
-                    state = State(*(part[places.among(before)] for part in state))
-                before = places
-                shared = State(*map(places.spread, state))
-                look, _ = self._look(places.spread(words[t]), shared, memory)
-                contexts.append(places.pick(look.context))
-                alphas.append(places.pick(look.alpha))
-                if look.draw is not None:
-                    draws.append(list(map(places.pick, look.draw)))
-                state, _ = self.cell(drives[t], contexts[-1], state)
-                hiddens.append(state.hidden)
+            for t, word in enumerate(words):
+                state = State(*(part[:, : word.shape[1]] for part in state))
+                look, _ = self._look(word, state, memory)
+                to_cell, to_output = self._read(look.context)
+                state, _ = self.cell(drives[t], to_cell, state)
+                moments.append(Moment(state.hidden, to_output, look.alpha, look.draw))
                 if known is not None and t + 1 < len(words):
-                    lasting = steps[t + 1].among(places)
-                    rows = (part[lasting] for part in (words[t], state.hidden, contexts[-1]))
-                    own = self._fed_back(steps[t + 1].only(known[..., t + 1]), *rows)
+                    lasting = words[t + 1].shape[1]
+                    rows = (part[:, :lasting] for part in (word, state.hidden, to_output))
+                    own = self._fed_back(known[:, :lasting, t + 1], *rows)
                     words[t + 1] = self.dropout(self.embedding(own))
                     drives[t + 1] = self.cell.embed(self.scale * words[t + 1])
-        draw = Draw(*map(torch.cat, zip(*draws, strict=True))) if draws else None
-        read = read if known is None else torch.cat(words)
-        return Recurred(read, *map(torch.cat, (hiddens, contexts, alphas)), draw)
+        return moments

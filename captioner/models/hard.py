@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Categorical
 from torch.nn import functional as F
 
-from captioner.models.attention import Draw, Look, SoftAttention, read
+from captioner.models.attention import Draw, Look, SoftAttention
 from captioner.models.lstm import State
 
 
@@ -70,7 +70,7 @@ class HardAttention(SoftAttention):
             location = F.gumbel_softmax(scores, self.temperature)
             if self.estimator == "straight_through":
                 location = one_hot(location) + (location - location.detach())
-        return Look(read(location, memory.annotations), alpha, draw=draw)
+        return Look(self.read(location, memory.annotations), alpha, draw=draw)
 
 
 def sample(scores: Tensor, expected: Tensor) -> tuple[Tensor, Draw]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from captioner.models.unrolled import StepLinear
 
@@ -36,7 +37,8 @@ class LSTMCell(nn.Module):
         c_t = f ⊙ c_{t-1} + i ⊙ g                                                      (2)
         h_t = o ⊙ tanh(c_t)                                                            (3)
 
-    T_y E y_{t-1} + b needs no recurrence, so `embed` may be called on all steps at once.
+    T_y E y_{t-1} + b needs no recurrence, so `embed` may be called on all steps at once, and T_z is
+    linear, so `context` may be called on what ẑ_t is a sum of.
     `forget_bias` starts b at that value for the forget gate: 0 as in the paper; 1 keeps the belt
     moving early in training (Jozefowicz et al. 2015).
     """
@@ -48,15 +50,19 @@ class LSTMCell(nn.Module):
         super().__init__()
         size = len(self.rows) * hidden
         self.embed = nn.Linear(embedding, size)  # T_y, b
-        self.recur = StepLinear(hidden + context, size, bias=False)  # T_h, T_z
+        both = nn.Linear(hidden + context, size, bias=False).weight.detach()  # drawn as one matrix
+        unset = {"bias": False, "device": both.device}
+        self.recur = skip_init(StepLinear, hidden, size, **unset)  # T_h
+        self.context = skip_init(StepLinear, context, size, **unset)  # T_z
         first = self.rows.index("f") * hidden
         with torch.no_grad():
+            self.recur.weight[:], self.context.weight[:] = both.split([hidden, context], dim=1)
             self.embed.bias.zero_()
             self.embed.bias[first : first + hidden] = forget_bias
 
     def forward(self, embedded: Tensor, context: Tensor, state: State) -> tuple[State, Gates]:
-        """embedded: `embed` of the previous word, (N, K, 4H); context: ẑ_t, (N, K, D)."""
-        drive = embedded + self.recur(torch.cat([state.hidden, context], dim=-1))
+        """embedded and context: `embed` of the previous word and `context` of ẑ_t, (N, K, 4H)."""
+        drive = embedded + context + self.recur(state.hidden)
         sigmoids, candidate = drive.split([3 * state.cell.shape[-1], state.cell.shape[-1]], dim=-1)
         i, f, o = torch.sigmoid(sigmoids).chunk(3, dim=-1)
         g = torch.tanh(candidate)

@@ -10,6 +10,16 @@ from captioner.models.unrolled import StepLinear
 from captioner.precision import at_least_float32
 
 
+class Dropout(nn.Dropout):
+    """`nn.Dropout`, in less than half the time on a CPU, where torch draws bit by bit."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not self.training or not self.p or values.device.type != "cpu":
+            return super().forward(values)
+        kept = torch.rand(values.shape) >= self.p
+        return values * (kept / (1 - self.p)).to(values.dtype)
+
+
 class InitialState(nn.Module):
     """h_0 and c_0: two perceptrons of the mean annotation vector (section 3.1.2).
 
@@ -71,19 +81,19 @@ class DeepOutput(nn.Module):
         super().__init__()
         vocabulary, size = embedding.weight.shape
         self.hidden = nn.Linear(hidden, size)  # L_h
-        self.context = nn.Linear(context, size, bias=False) if deep else None  # L_z
+        self.context = StepLinear(context, size, bias=False) if deep else None  # L_z
         self.words = nn.Linear(size, vocabulary, bias=tied)  # L_o
         if tied:
             self.words.weight = embedding.weight
             nn.init.zeros_(self.words.bias)
         self.tanh = tanh
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, embedded: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
-        """(…, E), (…, H), (…, D) → logits (…, V)."""
+        """(…, E), (…, H) and `context` of ẑ_t, (…, E), → logits (…, V)."""
         total = self.hidden(self.dropout(hidden))
         if self.context is not None:
-            total = total + embedded + self.context(context)
+            total = total + embedded + context
         if self.tanh:
             total = torch.tanh(total)
         return self.words(self.dropout(total))

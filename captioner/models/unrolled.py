@@ -1,4 +1,4 @@
-"""Linear maps inside a recurrence, whose weight gradient is one product for all its steps."""
+"""Linear maps inside a recurrence, whose gradients are one product for all its steps."""
 
 from __future__ import annotations
 
@@ -11,41 +11,61 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 Pairs = list[tuple[Tensor, Tensor]]
-"""Of each step the inputs x_t, (…, inputs), and the gradients g_t at the outputs, (…, outputs)."""
+"""Of each step the inputs x_t, (…, rows, inputs), and the gradients g_t at the outputs."""
 
 
-class StepLinear(nn.Linear):
-    r"""`nn.Linear` for a recurrence: within `unrolled` its gradient is the same, for less.
+class _Stepwise(nn.Module):
+    r"""Products with a matrix W that, within `unrolled`, is the same at all steps.
 
     Of T steps, autograd takes T gradients g_tᵀ x_t and adds them up: T products too thin to be
-    fast, and T passes over a matrix as large as the weight. Here x_t and g_t are kept, and
+    fast, and T passes over a matrix as large as W. Here x_t and g_t are kept, and
     ∂L/∂W = Σ_t g_tᵀ x_t is one product of all of them stacked.
     """
 
-    shared: tuple[Tensor, Tensor | None, Pairs] | None = None  # within `unrolled`
+    unrolled = False
+    shared: tuple[Tensor, Tensor | None, Pairs] | None = None  # W and b, from the first step on
+
+    def product(self, inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if self.shared is None:
+            pairs: Pairs = []
+            self.shared = (*_Weights.apply(weight, bias, pairs), pairs)
+        return _Product.apply(inputs, *self.shared)
+
+
+class StepLinear(_Stepwise, nn.Linear):
+    """`nn.Linear` for a recurrence: within `unrolled` its gradient is the same, for less."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if self.shared is None:
+        """(…, inputs) → (…, outputs)."""
+        if not self.unrolled:
             return super().forward(inputs)
-        return _Product.apply(inputs, *self.shared)
+        return self.product(inputs, self.weight, self.bias)
+
+
+class StepSum(_Stepwise):
+    """ẑ_t = Σ_i α_ti a_i for a recurrence: the a_i of each image are a matrix as well."""
+
+    def forward(self, weights: Tensor, annotations: Tensor) -> Tensor:
+        """(N, K, L), (N, L, D) → (N, K, D)."""
+        if not self.unrolled:
+            return weights.to(annotations.dtype) @ annotations
+        return self.product(weights, annotations.mT)
 
 
 @contextmanager
 def unrolled(module: nn.Module) -> Iterator[None]:
-    """Within the block, each `StepLinear` of the module is about to be used many times.
+    """Within the block, parts of the module as above are about to be used at many steps.
 
-    The gradients can be taken after the block, once.
+    Each with one matrix, the first that it meets. The gradients can be taken after the block, once.
     """
-    maps = [part for part in module.modules() if isinstance(part, StepLinear)]
-    if torch.is_grad_enabled():
-        for each in maps:
-            pairs: Pairs = []
-            each.shared = (*_Weights.apply(each.weight, each.bias, pairs), pairs)
+    parts = [part for part in module.modules() if isinstance(part, _Stepwise)]
+    for part in parts:
+        part.unrolled = torch.is_grad_enabled()
     try:
         yield
     finally:
-        for each in maps:
-            each.shared = None
+        for part in parts:
+            part.unrolled, part.shared = False, None
 
 
 class _Weights(torch.autograd.Function):
@@ -61,16 +81,17 @@ class _Weights(torch.autograd.Function):
         dtype = weight.dtype
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
-        return tuple(part if part is None else part.to(dtype, copy=True) for part in (weight, bias))
+        parts = (weight, bias)
+        return tuple(part if part is None else part.view_as(part).to(dtype) for part in parts)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, *_: None) -> tuple[Tensor | None, Tensor | None, None]:
         if not ctx.pairs:  # no step's output mattered
             return None, None, None
-        inputs, gradients = (torch.cat(parts) for parts in zip(*ctx.pairs, strict=True))
+        inputs, gradients = (torch.cat(parts, dim=-2) for parts in zip(*ctx.pairs, strict=True))
         ctx.pairs.clear()
-        weight = (gradients.T @ inputs).to(ctx.dtype)
+        weight = (gradients.mT @ inputs).to(ctx.dtype)
         return weight, gradients.sum(0, dtype=ctx.dtype) if ctx.biased else None, None
 
 
@@ -84,11 +105,13 @@ class _Product(torch.autograd.Function):
         ctx.pairs, ctx.dtype = pairs, inputs.dtype
         inputs = inputs.to(weight.dtype)
         ctx.save_for_backward(inputs, weight)
-        return F.linear(inputs, weight, bias)
+        return F.linear(inputs, weight, bias) if weight.ndim == 2 else inputs @ weight.mT
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         inputs, weight = ctx.saved_tensors
-        ctx.pairs.append((inputs.flatten(0, -2), gradient.flatten(0, -2)))
+        if ctx.needs_input_grad[1]:
+            pair = (inputs, gradient)
+            ctx.pairs.append(pair if weight.ndim > 2 else tuple(x.flatten(0, -2) for x in pair))
         return (gradient @ weight).to(ctx.dtype), None, None, None

@@ -1,0 +1,136 @@
+"""What T_z and L_z read ahead gives what they read word by word, and is less where it is done."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from captioner.models.decoder import Decoder
+from captioner.models.ragged import in_order
+from captioner.search import search
+from captioner.vocabulary import PAD, START
+
+L, D, H, E, V = 9, 6, 8, 7, 13  # as in conftest.SIZES
+AHEAD = {
+    "paper": {},
+    "no-beta": {"beta": "none"},
+    "relu": {"attention_nonlinearity": "relu"},
+    "hard": {"attention_kind": "hard"},
+    "shallow-output": {"deep_output": False},
+    "projected": {"projection": 4, "tied_output": True},
+    "peephole": {"cell": "peephole"},
+    "coupled": {"cell": "coupled"},
+    "gru": {"cell": "gru"},
+}
+NEVER = {
+    "vector-beta": {"beta": "vector"},
+    "multihead": {"attention_kind": "multihead"},
+    "dot": {"attention_kind": "dot"},
+    "adaptive": {"attention_kind": "adaptive"},
+    "no-attention": {"attention_kind": "none"},
+    "of-one-size": {"projection": 4 * H + E},  # what is read is as long as ẑ_t
+}
+
+
+def word_by_word(decoder: Decoder) -> Decoder:
+    decoder.read_ahead = lambda memory, words: memory
+    return decoder
+
+
+@pytest.mark.parametrize("name", AHEAD)
+def test_steps_are_the_same(make_decoder, name: str):
+    decoder = make_decoder(**AHEAD[name]).double()
+    memory = decoder.remember(torch.randn(2, L, D).double())
+    state = ahead_state = decoder.start(memory, captions=3)
+    ahead = decoder.read_ahead(memory, words=L)
+    readers = 4 * H if name == "shallow-output" else 4 * H + E
+    readers -= H if name in ("coupled", "gru") else 0
+    assert ahead.annotations.shape == (2, L, readers)
+    for _ in range(4):
+        words = torch.randint(0, V, (2, 3))
+        expected, got = (
+            decoder.step(words, *each) for each in ((state, memory), (ahead_state, ahead))
+        )
+        state, ahead_state = expected.state, got.state
+        torch.testing.assert_close(got.logits, expected.logits, rtol=0, atol=1e-12)
+        for one, other in zip(got.trace, expected.trace, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NEVER)
+def test_where_it_would_not_be_the_same_nothing_is_read_ahead(make_decoder, name: str):
+    decoder = make_decoder(**NEVER[name])
+    memory = decoder.remember(torch.randn(2, L, D))
+    assert decoder.read_ahead(memory, words=1000) is memory
+
+
+def test_an_attention_that_says_nothing_of_itself_is_not_read_ahead(make_decoder):
+    class Own(torch.nn.Module):
+        def remember(self, annotations: Tensor) -> Tensor:
+            return annotations
+
+    decoder = make_decoder()
+    memory = decoder.remember(torch.randn(2, L, D))
+    decoder.attention = Own()
+    assert decoder.read_ahead(memory, words=1000) is memory
+
+
+def test_for_fewer_words_than_locations_nothing_is_read_ahead(make_decoder):
+    decoder = make_decoder()
+    memory = decoder.remember(torch.randn(2, L, D))
+    assert decoder.read_ahead(memory, words=L - 1) is memory
+    assert decoder.read_ahead(memory, words=L) is not memory
+
+
+def gradients(decoder: Decoder, annotations: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The logits under teacher forcing, and the gradients of all weights and the annotations."""
+    torch.manual_seed(1)
+    mask = torch.arange(5) < torch.tensor([[5, 4, 2], [3, 1, 0]])[..., None]
+    targets = torch.where(mask, torch.randint(2, V, mask.shape), PAD)
+    tokens = torch.cat([torch.full_like(targets[..., :1], START), targets[..., :-1]], dim=-1)
+    annotations = annotations.double().requires_grad_()
+    unrolled = decoder(tokens, mask, annotations)
+    words = in_order(targets, mask)
+    loss = unrolled.logits.log_softmax(-1).gather(1, words[:, None]).sum()
+    loss = loss + unrolled.attended.square().sum()
+    parts = [annotations, *decoder.parameters()]
+    return unrolled.logits, torch.autograd.grad(loss, parts, allow_unused=True)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", AHEAD)
+def test_it_learns_the_same(make_decoder, name: str, training: bool):
+    decoder = make_decoder(**AHEAD[name]).double().train(training)
+    annotations = torch.randn(2, L, D)
+    got, ours = gradients(decoder, annotations)
+    expected, theirs = gradients(word_by_word(decoder), annotations)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+    assert [one is None for one in ours] == [other is None for other in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"strategy": "sample", "seed": 3}, {"width": 4}, {"width": 1}])
+def test_searches_write_the_same(make_decoder, options: dict):
+    decoder, annotations = make_decoder(scale=3.0), torch.randn(3, L, D)
+    found = search(decoder, annotations, max_length=8, **options)
+    expected = search(word_by_word(decoder), annotations, max_length=8, **options)
+    assert [[h.ids for h in row] for row in found] == [[h.ids for h in row] for row in expected]
+    scores = ([h.score for row in each for h in row] for each in (found, expected))
+    assert next(scores) == pytest.approx(next(scores), abs=1e-5)
+
+
+def test_it_takes_the_place_of_a_product_for_each_word(make_decoder):
+    def flops(decoder: Decoder) -> int:
+        tokens = torch.full((2, 3, 5), START)
+        with FlopCounterMode(display=False) as counter:
+            decoder(tokens, torch.ones_like(tokens, dtype=torch.bool), torch.randn(2, L, D))
+        return counter.get_total_flops()
+
+    read, words = 4 * H + E, 2 * 3 * 5
+    more = 2 * L * D * read + words * L * read  # each location is read, and looked at as it is
+    less = words * D * read + words * L * D
+    assert flops(make_decoder()) - flops(word_by_word(make_decoder())) == 2 * (more - less)
