@@ -13,8 +13,8 @@ NEVER, LARGEST = -1, 2**30  # bytes
 def keep_freed_memory() -> None:
     """Has glibc keep what torch frees, up to a GiB at a time; elsewhere it does nothing.
 
-    By default blocks of some MB are given back to the system and taken anew in each update of
-    training, page by page and each page filled with zeros.
+    By default blocks of many MB, such as the feature maps of a batch, are given back to the system
+    and taken anew each time, page by page and each page filled with zeros.
     """
     with suppress(AttributeError, OSError):  # no glibc
         mallopt = ctypes.CDLL(None).mallopt
