@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from captioner.models.cells import CELLS
 from captioner.models.kinds import build_attention
 from captioner.models.lstm import State
 from captioner.models.parts import ContextGate, DeepOutput, Dropout, InitialState
-from captioner.models.ragged import Rows, attended, in_order
+from captioner.models.ragged import Places, attended, everyone, in_order, places_of
 from captioner.models.unrolled import unrolled
 from captioner.precision import for_products
 
@@ -49,24 +49,18 @@ class Unrolled(NamedTuple):
     alphas: Tensor  # (M, L) α_t before each of these words, as the logits
 
 
-class Moment(NamedTuple):
-    """What the loop over the words of known captions found at a step, or, picked, for M words."""
+class Recurred(NamedTuple):
+    """What a loop over the words of known captions has found, for each of M words."""
 
-    hidden: Tensor  # (N, K, H) or (M, H) h_t
-    context: Tensor  # (N, K, E) or (M, E) L_z ẑ_t, behind β; of size 0 where there is no L_z
-    alpha: Tensor  # (N, K, L) or (M, L) α_t
-    draw: Draw | None = None
-
-
-Loop = Callable[[Tensor, Tensor, State, Memory, Tensor], Moment]
-"""(words (M, E), drives (M, 4H), state, memory, mask (N, K, T)) → what M words bring."""
+    words: Tensor  # (M, E) E y_{t-1}, as the cell read them
+    hidden: Tensor  # (M, H) h_t
+    context: Tensor  # (M, E) L_z ẑ_t, behind β; (M, 0) where the output has no L_z
+    alpha: Tensor  # (M, L) α_t
+    draw: Draw | None = None  # each (M,)
 
 
-def joined(moments: Sequence[Moment], join: Callable[[Sequence[Tensor]], Tensor]) -> Moment:
-    """Each part of all steps, put together by `join`."""
-    *parts, draws = zip(*moments, strict=True)
-    draw = None if None in draws else Draw(*map(join, zip(*draws, strict=True)))
-    return Moment(*map(join, parts), draw)
+Loop = Callable[[Tensor, Tensor, State, Memory, Tensor], Recurred]
+"""`Decoder.recur`, with the mask in the place of the steps."""
 
 
 class Decoder(nn.Module):
@@ -202,7 +196,7 @@ class Decoder(nn.Module):
         return look, beta if look.beta is None else look.beta
 
     def _fed_back(self, known: Tensor, word: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
-        """The `known` next words, (N, K) ids, or, with probability `feedback`, own ones instead.
+        """The `known` next words, (M,) ids, or, with probability `feedback`, own ones instead.
 
         word, hidden and context: what they are written from, as `output` takes it.
         """
@@ -216,8 +210,8 @@ class Decoder(nn.Module):
 
         tokens: (N, K, T) ids of the previous words, `<start>` first. mask: (N, K, T), true where
         there is a word to predict; along K it must not grow at any step, i.e. the captions of an
-        image stand longest first. The loop goes through the leading columns still alive; all that
-        stands outside is done for real words alone.
+        image stand longest first. Attention, whose captions share an image's row, then looks for
+        the leading columns still alive; all else is done for the real words of a step alone.
 
         In training a word before is, with probability `feedback`, not the known one but one that
         is drawn from the scores of the step before: scheduled sampling (Bengio et al. 2015).
@@ -227,44 +221,53 @@ class Decoder(nn.Module):
         drives = self.cell.embed(self.scale * words)
         state = self.start(memory, tokens.shape[1])
         memory = self.read_ahead(memory, 2 * tokens[0].numel() // 3)  # not all are the longest
-        fed_back = self.training and self.feedback > 0
-        if self.graphed is not None and not fed_back and torch.is_grad_enabled():
+        known = tokens if self.training and self.feedback > 0 else None
+        if self.graphed is not None and known is None and torch.is_grad_enabled():
             done = self.graphed(words, drives, state, memory, mask)
         else:
-            rows = Rows(mask)
-            steps, drives = rows.spread(words), rows.spread(drives)
-            moments = self.recur(steps, drives, state, memory, tokens if fed_back else None)
-            done = joined(moments, rows.pick)
-            words = rows.pick(steps) if fed_back else words
-        logits = self.output(words, done.hidden, done.context)
+            done = self.recur(words, drives, state, memory, places_of(mask), known)
+        logits = self.output(done.words, done.hidden, done.context)
         return Unrolled(logits, attended(done.alpha, mask), done.draw, done.alpha)
 
     def recur(
         self,
-        words: list[Tensor],
-        drives: list[Tensor],
+        words: Tensor,
+        drives: Tensor,
         state: State,
         memory: Memory,
+        steps: list[Places],
         known: Tensor | None = None,
-    ) -> list[Moment]:
-        """What goes step by step: attention, β and the cell, for the leading K_t columns.
+    ) -> Recurred:
+        """What goes step by step: attention, β and the cell.
 
-        words: of each step E y_{t-1}, (N, K_t, E), and drives, what the cell makes of them,
-        (N, K_t, 4H). known: (N, K, T) the ids of these words, where own ones are to be fed back;
-        they then stand in the lists.
+        words: E y_{t-1}, (M, E), and drives, what the cell makes of them, (M, 4H), step by step as
+        `steps` have them. known: (N, K, T) the ids of these words, where own ones are fed back.
         """
-        moments = []
+        counts = [places.count for places in steps]
+        read, words, drives = words, list(words.split(counts)), list(drives.split(counts))
+        before = everyone(*state.hidden.shape[:2], state.hidden.device)
+        state = State(*(part.flatten(0, 1) for part in state))
+        hiddens, contexts, alphas, draws = [], [], [], []
         with unrolled(self):
-            for t, word in enumerate(words):
-                state = State(*(part[:, : word.shape[1]] for part in state))
-                look, _ = self._look(word, state, memory)
-                to_cell, to_output = self._read(look.context)
+            for t, places in enumerate(steps):
+                if places.count < before.count:
+                    state = State(*(part[places.among(before)] for part in state))
+                before = places
+                shared = State(*map(places.spread, state))
+                look, _ = self._look(places.spread(words[t]), shared, memory)
+                to_cell, to_output = self._read(places.pick(look.context))
+                contexts.append(to_output)
+                alphas.append(places.pick(look.alpha))
+                if look.draw is not None:
+                    draws.append(list(map(places.pick, look.draw)))
                 state, _ = self.cell(drives[t], to_cell, state)
-                moments.append(Moment(state.hidden, to_output, look.alpha, look.draw))
+                hiddens.append(state.hidden)
                 if known is not None and t + 1 < len(words):
-                    lasting = words[t + 1].shape[1]
-                    rows = (part[:, :lasting] for part in (word, state.hidden, to_output))
-                    own = self._fed_back(known[:, :lasting, t + 1], *rows)
+                    lasting = steps[t + 1].among(places)
+                    rows = (part[lasting] for part in (words[t], state.hidden, to_output))
+                    own = self._fed_back(steps[t + 1].only(known[..., t + 1]), *rows)
                     words[t + 1] = self.dropout(self.embedding(own))
                     drives[t + 1] = self.cell.embed(self.scale * words[t + 1])
-        return moments
+        draw = Draw(*map(torch.cat, zip(*draws, strict=True))) if draws else None
+        read = read if known is None else torch.cat(words)
+        return Recurred(read, *map(torch.cat, (hiddens, contexts, alphas)), draw)

@@ -14,9 +14,10 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from captioner.models.attention import Memory
-from captioner.models.decoder import Decoder, Moment, joined
+from captioner.models.decoder import Decoder, Recurred
 from captioner.models.hard import HardAttention
 from captioner.models.lstm import State
+from captioner.models.ragged import everyone
 
 IMAGES, WORDS = 8, 4
 """Images and words are filled up to multiples of these, for a graph serves one shape alone."""
@@ -55,17 +56,17 @@ class GraphedLoop:
 
     def __call__(
         self, words: Tensor, drives: Tensor, state: State, memory: Memory, mask: Tensor
-    ) -> Moment:
-        """What `Decoder.recur` finds for M words, (M, E), which the mask (N, K, T) knows."""
+    ) -> Recurred:
+        """As `Decoder.recur`, with the mask (N, K, T) in the place of the steps."""
         images, _, length = mask.shape
         more, longer = -images % IMAGES, -length % WORDS
         steps = F.pad(mask, (0, longer, 0, 0, 0, more)).movedim(2, 0)  # (T, N, K)
         real = steps.flatten().nonzero().squeeze(1)
 
         def spread(rows: Tensor) -> Tensor:
-            """(M, …) → (T, N, K, …)."""
+            """(M, …) → (T, N K, …)."""
             every = rows.new_zeros(steps.numel(), *rows.shape[1:])
-            return every.index_copy(0, real, rows).unflatten(0, steps.shape)
+            return every.index_copy(0, real, rows).unflatten(0, (len(steps), -1))
 
         def fill(rows: Tensor) -> Tensor:
             return F.pad(rows, (0, 0) * (rows.ndim - 1) + (0, more))
@@ -76,15 +77,15 @@ class GraphedLoop:
             self.loop.kind = type(memory)
             weights = {name: w for name, w in self.loop.named_parameters() if w.requires_grad}
             self.found[key] = self.capture(self._run, inputs, weights)
-        found = self.found[key](inputs)
-        return Moment(*(rows.flatten(0, 2).index_select(0, real) for rows in found))
+        found = (rows.flatten(0, 1).index_select(0, real) for rows in self.found[key](inputs))
+        return Recurred(words, *found)
 
     def _run(self, inputs: Sequence[Tensor], weights: dict[str, Tensor]) -> Sequence[Tensor]:
         return functional_call(self.loop, weights, tuple(inputs))
 
 
 class _Loop(nn.Module):
-    """`Decoder.recur` as a function of tensors alone, (T, N, K, …) or with a row per image."""
+    """`Decoder.recur` as a function of tensors alone, (T, N K, …) or with a row per image."""
 
     kind: type[Memory]
 
@@ -95,9 +96,11 @@ class _Loop(nn.Module):
     def forward(
         self, words: Tensor, drives: Tensor, hidden: Tensor, cell: Tensor, *memory: Tensor
     ) -> Sequence[Tensor]:
+        steps = [everyone(*hidden.shape[:2], hidden.device)] * len(words)
         state, memory = State(hidden, cell), self.kind(*memory)
-        moments = self.decoder.recur(list(words), list(drives), state, memory)
-        return joined(moments, torch.stack)[:3]
+        done = self.decoder.recur(words.flatten(0, 1), drives.flatten(0, 1), state, memory, steps)
+        parts = (done.hidden, done.context, done.alpha)
+        return tuple(part.unflatten(0, words.shape[:2]) for part in parts)
 
 
 class Captured:

@@ -6,36 +6,55 @@ so that captions only ever end, and those of the last columns before those of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
-class Rows:
-    """Words step by step, (M, …), and all captions side by side at each step, (N, K_t, …).
+class Places:
+    """Which of N images' K captions have a word at a step: rows for them alone, and back.
 
-    K_t are the leading columns in which a caption still has a word. One that has ended before keeps
-    its row, which nobody reads: that is less work than to close the gap at each step.
+    Where all have, neither costs anything.
     """
 
-    def __init__(self, mask: Tensor):
-        """mask: (N, K, T), true for M words."""
-        columns = mask.any(0).sum(0).tolist()
-        alive = [mask[:, :count, t] for t, count in enumerate(columns)]
-        self.shapes = [each.shape for each in alive]
-        self.words = torch.cat([each.flatten() for each in alive]).nonzero().squeeze(1)
+    def __init__(self, real: Tensor, count: int):
+        """real: (N, K), true for `count` captions."""
+        self.real, self.count = real, count
+        self.flat = None if count == real.numel() else real.flatten().nonzero().squeeze(1)
 
-    def spread(self, values: Tensor) -> list[Tensor]:
-        """(M, …) → (N, K_t, …) of each step t, zero where there is no word."""
-        counts = [shape.numel() for shape in self.shapes]
-        every = values.new_zeros(sum(counts), *values.shape[1:]).index_copy(0, self.words, values)
-        steps = zip(every.split(counts), self.shapes, strict=True)
-        return [rows.unflatten(0, shape) for rows, shape in steps]
+    def spread(self, rows: Tensor) -> Tensor:
+        """(M, …) → (N, K, …), zero where there is no row."""
+        if self.flat is not None:
+            every = rows.new_zeros(self.real.numel(), *rows.shape[1:])
+            rows = every.index_copy(0, self.flat, rows)
+        return rows.unflatten(0, self.real.shape)
 
-    def pick(self, steps: Sequence[Tensor]) -> Tensor:
-        """Back to (M, …)."""
-        return torch.cat([rows.flatten(0, 1) for rows in steps]).index_select(0, self.words)
+    def pick(self, values: Tensor) -> Tensor:
+        """(N, K, …) → (M, …)."""
+        values = values.flatten(0, 1)
+        return values if self.flat is None else values.index_select(0, self.flat)
+
+    def only(self, values: Tensor) -> Tensor:
+        """The entries, (M,), of values for all K captions, (N, K)."""
+        return values[:, : self.real.shape[1]][self.real]
+
+    def among(self, before: Places) -> Tensor:
+        """(M before,), true for those of another step's captions that are at this step as well."""
+        return F.pad(self.real, (0, before.real.shape[1] - self.real.shape[1]))[before.real]
+
+
+def everyone(images: int, captions: int, device: torch.device) -> Places:
+    """At a step at which all captions have a word."""
+    return Places(torch.ones(images, captions, dtype=torch.bool, device=device), images * captions)
+
+
+def places_of(mask: Tensor) -> list[Places]:
+    """Of every step, within the leading columns in which a caption is still alive."""
+    counts, columns = mask.sum((0, 1)).tolist(), mask.any(0).sum(0).tolist()
+    return [
+        Places(mask[:, :alive, t], count)
+        for t, (alive, count) in enumerate(zip(columns, counts, strict=True))
+    ]
 
 
 def attended(alphas: Tensor, mask: Tensor) -> Tensor:
