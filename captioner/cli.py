@@ -20,8 +20,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from captioner.allocator import keep_freed_memory
 from captioner.config import ANEW
+from captioner.process import make_process_fast
 from captioner.stopping import SIGNALS, Stopped, handling, raise_stopped
 from captioner.sweep import SWEEP
 
@@ -49,6 +49,7 @@ def command(
                 config = OmegaConf.merge(schema, OmegaConf.to_container(config))
                 options = OmegaConf.to_object(config)
                 _name_sweep_job(options)
+                make_process_fast()
                 result = function(options)
             if isinstance(result, float):
                 return result
@@ -60,7 +61,6 @@ def command(
             ConfigStore.instance().store(name="options", node=schema)
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and we say it in one line
             os.environ[ARGUMENTS] = json.dumps(sys.argv)
-            keep_freed_memory()
             failed: list[int] = []
             with handling(raise_stopped), _mistakes_in_one_line(schema):
                 task = _going_on(job, failed)

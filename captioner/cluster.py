@@ -12,6 +12,7 @@ from typing import Any
 from captioner.caption import Source
 from captioner.config import CaptionOptions
 from captioner.exported import load_writer
+from captioner.process import make_process_fast
 from captioner.rows import Row, as_row
 
 
@@ -19,6 +20,7 @@ class CaptionBatch:
     """What each actor holds: a captioner, which is given one batch of pictures after another."""
 
     def __init__(self, options: CaptionOptions):
+        make_process_fast()
         self.writer = load_writer(
             options.checkpoint, options.device, options.search, options.precision
         )

@@ -19,7 +19,7 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 # A name that ends in .* stands for all that a package holds and that is not named on its own.
 FLOORS = [
     [
-        *("captioner", "allocator", "config", "files", "grid", "hub", "precision", "progress"),
+        *("captioner", "config", "files", "grid", "hub", "precision", "process", "progress"),
         *("stopping", "vocabulary"),
         *("data", "data.records", "data.tar"),
     ],

@@ -27,6 +27,7 @@ from captioner.models.decoder import Decoder
 from captioner.models.encoder import Encoder
 from captioner.models.model import CaptioningModel
 from captioner.precision import lower, products
+from captioner.process import torch_products
 from captioner.search import search
 from captioner.vocabulary import SPECIALS, Vocabulary
 
@@ -43,12 +44,15 @@ class Contest:
     name: str
     unit: str
     count: int
-    runs: dict[str, Callable[[], Any]]  # the textbook's first, in float32
+    runs: dict[str, Callable[[], Any]]  # the textbook's first, in float32 as torch has it
     work: Work  # of all `count`
     # Of a contestant, its result and the textbook's: how far they are the same.
     agree: Callable[[str, Any, Any], str]
     missing: list[str] = field(default_factory=list)  # contestants that this machine does not have
     megabytes: dict[str, float] = field(default_factory=dict)  # of contestants, on the disk
+
+    def __post_init__(self) -> None:
+        self.runs[TEXTBOOK] = torch_products()(self.runs[TEXTBOOK])
 
 
 def decoder_shape(sizes: SizeOptions) -> DecoderShape:
