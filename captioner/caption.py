@@ -56,6 +56,9 @@ class CaptionWriter(ABC):
     def caption(self, images: Sequence[Source]) -> list[Caption]:
         """The best caption of each picture, all in one batch. Raises ImageError."""
 
+    def expect(self, pictures: int) -> None:  # noqa: B027  (nothing is what most do)
+        """Gets ready for so many, which may take time and save more."""
+
     def __call__(self, image: Source) -> Caption:
         """The best caption of one picture. Raises ImageError where it can't be read."""
         return self.caption([image])[0]

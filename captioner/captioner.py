@@ -19,6 +19,7 @@ from captioner.data.images import Transform, open_image
 from captioner.files import whole_folder
 from captioner.hub import upload
 from captioner.models.model import CaptioningModel
+from captioner.rules import WORDS
 from captioner.search import Hypothesis, search
 from captioner.vocabulary import Vocabulary
 
@@ -93,6 +94,11 @@ class Captioner(CaptionWriter):
         """
         with TemporaryDirectory() as temporary:
             return upload(self.save(Path(temporary) / "checkpoint"), name, private)
+
+    def expect(self, pictures: int) -> None:
+        """Gets ready for so many: see `additive.fuse_for`."""
+        words = pictures * self.options.width * WORDS
+        self.model.decoder.expect(words, self.grid.height * self.grid.width)
 
     def caption(self, images: Sequence[Source]) -> list[Caption]:
         """The best caption of each picture, all in one batch. Raises ImageError."""

@@ -19,11 +19,13 @@ from captioner.rows import Row, as_row
 class CaptionBatch:
     """What each actor holds: a captioner, which is given one batch of pictures after another."""
 
-    def __init__(self, options: CaptionOptions):
+    def __init__(self, options: CaptionOptions, pictures: int):
+        """`pictures` are about as many as it will be given."""
         make_process_fast()
         self.writer = load_writer(
             options.checkpoint, options.device, options.search, options.precision
         )
+        self.writer.expect(pictures)
 
     def __call__(self, batch: dict[str, bytes]) -> list[dict[str, str]]:
         """The rows of all the batch's pictures. Before they are done there are none of them."""
@@ -49,7 +51,7 @@ def caption_on_cluster(sources: Sequence[Source], options: CaptionOptions) -> It
     with _ray_data() as (data, gpus):
         rows = data.from_items(batches, override_num_blocks=len(batches)).flat_map(
             CaptionBatch,
-            fn_constructor_args=(options,),
+            fn_constructor_args=(options, len(sources) // options.actors),
             compute=data.ActorPoolStrategy(size=options.actors),
             num_cpus=1,
             num_gpus=1 if gpus and options.device != "cpu" else 0,

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from captioner.vocabulary import END, PAD, UNWRITTEN
 
 NEVER = float("-inf")
+WORDS = 10  # that a caption has, more or less
 
 
 @dataclass

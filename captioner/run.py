@@ -116,8 +116,12 @@ def _run(
             check_options(last, options)
         begin.load_weights(model)
     replay_loop(model.decoder, accelerator.device)
+    words = options.training.epochs * sum(len(caption.split()) for caption in captions)
+    fused = model.decoder.expect(words, model.encoder.grid.height * model.encoder.grid.width)
     if accelerator.is_main_process:
         _announce(options, folder, records, vocabulary, model)
+        if fused:
+            console.print("note: for so long a run, torch.compile makes attention's scores faster")
         report_problems(collection)
 
     def build(options: TrainOptions, folder: Path, records: Splits) -> Trainer:

@@ -16,7 +16,7 @@ from torch import Tensor
 from captioner.consensus import agreement
 from captioner.models.decoder import Decoder, Step, Trace
 from captioner.models.lstm import State
-from captioner.rules import NEVER, Rules, count_words, has_ended, only_padding_
+from captioner.rules import NEVER, WORDS, Rules, count_words, has_ended, only_padding_
 from captioner.vocabulary import END, PAD, START
 
 
@@ -192,7 +192,7 @@ def write(
     """The loop that all strategies share: step, forbid, pick, reorder, until all have ended."""
     memory = decoder.remember(annotations)
     state = decoder.start(memory)  # which all captions of an image share
-    memory = decoder.read_ahead(memory, 10 * width)  # a caption has about ten words
+    memory = decoder.read_ahead(memory, WORDS * width)
     words = torch.full((len(annotations), width, 1), START, device=annotations.device)
     totals = torch.zeros(len(annotations), width, device=annotations.device)
     if isinstance(pick, BeamPick):

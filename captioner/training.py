@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from captioner.averaging import AveragedWeights
@@ -29,7 +29,7 @@ from captioner.objectives import Objective
 from captioner.position import Position, Tally, added, means
 from captioner.progress import bar, console
 from captioner.random_state import random_state, set_random_state
-from captioner.schedule import learning_rate, set_rates
+from captioner.schedule import clip_gradients, learning_rate, set_rates
 from captioner.stopping import Stopped, Stopping, handling
 
 Metrics = dict[str, Any]
@@ -157,7 +157,7 @@ class Trainer:
         sums = self._sum(dict(zip(names, (*losses.tolist(), stop), strict=True))) | sums
         self.stopping.agreed = sums.pop("stop") > 0
         rate = self._set_rates()
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip))
+        norm = clip_gradients(self.model.parameters(), self.options.clip)
         at.update, at.updates = at.update + 1, at.updates + 1
         if math.isfinite(sums["loss"] + sums["penalty"] + norm):
             self.optimizer.step()

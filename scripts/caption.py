@@ -19,6 +19,7 @@ def main(options: CaptionOptions) -> int:
         rows = caption_on_cluster(sources, options)
     else:
         writer = load_writer(options.checkpoint, options.device, options.search, options.precision)
+        writer.expect(len(sources))
         rows = map(as_row, sources, writer.stream(sources, options.batch))
     counts = write_rows(track(rows, "captions", len(sources)), options.out)
     print(f"{counts.captions} captioned, {counts.errors} could not be read", file=sys.stderr)

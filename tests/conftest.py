@@ -7,6 +7,7 @@ import fuzzing
 import pytest
 import torch
 
+from captioner.models import additive
 from captioner.models.decoder import Decoder
 
 SIZES = {"vocabulary": 13, "annotation": 6, "hidden": 8, "embedding": 7, "attention": 5}
@@ -18,7 +19,12 @@ fuzzing.choose_budget()
 
 @pytest.fixture(autouse=True)
 def _reproducible() -> None:
-    """The same random numbers in each test, whichever tests run; one thread is fastest here."""
+    """The same random numbers in each test, whichever tests run; one thread is fastest here.
+
+    What scripts ask of their process, an earlier test's have asked of this one.
+    """
+    additive._fused.clear()
+    torch.set_float32_matmul_precision("highest")
     torch.manual_seed(0)
     torch.set_num_threads(1)
 

@@ -22,6 +22,7 @@ from captioner.models.decoder import Decoder, Unrolled
 from captioner.models.graphs import replay_loop
 from captioner.objectives import batch_loss
 from captioner.precision import products
+from captioner.schedule import clip_gradients
 from captioner.vocabulary import END, PAD, SPECIALS
 
 CLIP, RATE = 5.0, 1e-4
@@ -62,11 +63,11 @@ def training(sizes: SizeOptions, dtypes: Sequence[str], device: torch.device) ->
     shape, batch = decoder_shape(sizes), training_batch(sizes).to(device)
     features, targets = one_image_per_caption(batch)
     _, textbook = build_pair(shape, device)
-    runs = {TEXTBOOK: _update(textbook, lambda: textbook.loss(features, targets), fused=False)}
+    runs = {TEXTBOOK: _update(textbook, lambda: textbook.loss(features, targets), ours=False)}
     for dtype in dtypes:
         ours, _ = build_pair(shape, device)
         replay_loop(ours, device)
-        runs[dtype] = _update(ours, _loss(ours, batch, dtype), fused=True)
+        runs[dtype] = _update(ours, _loss(ours, batch, dtype), ours=True)
 
     @torch.no_grad()
     def agree(dtype: str, *_: None) -> str:
@@ -100,12 +101,13 @@ def _loss(decoder: Decoder, batch: Batch, dtype: str) -> Callable[[], Tensor]:
     return loss
 
 
-def _update(model: nn.Module, loss: Callable[[], Tensor], fused: bool) -> Callable[[], None]:
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, fused=fused or None)
+def _update(model: nn.Module, loss: Callable[[], Tensor], ours: bool) -> Callable[[], None]:
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, fused=ours or None)
+    clip = clip_gradients if ours else nn.utils.clip_grad_norm_
 
     def update() -> None:
         loss().backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        clip(model.parameters(), CLIP)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -26,6 +26,7 @@ class AdaptiveAttention(SoftAttention):
     before the LSTM; so the two differ in nothing else. P makes s_t as long as an annotation.
     """
 
+    hidden_alone = False
     linear = False  # the sentinel is no annotation
 
     def __init__(

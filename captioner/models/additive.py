@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ tanh is ±1, unless both are as large and of opposite signs, which no trained we
 PAIRS_AT_ONCE = 2**19
 """Of numbers r that a CPU makes together. These 2 MB stay in its caches from one operation to the
 next; the scores of a search, whose r take 16 MB, came out twice as fast for it."""
+WORTHWHILE = 2e10
+"""Pairs of numbers of keys and queries for which a compiled pass is made. Scores and gradients of
+so many take about a minute without it, and a quarter of that with it."""
 
 
 def growth(values: Tensor) -> Tensor:
@@ -39,9 +42,77 @@ def tanh_scores(query: Tensor, grown: Tensor, v: Tensor) -> Tensor:
     return _Scores.apply(query, grown, at_least_float32(v))
 
 
+_fused: list[Callable] = []  # `_scores` and `_gradients`, once they are compiled
+
+
+def fuse() -> bool:
+    """Has this process take scores on a CPU, and their gradients, in one pass over all pairs.
+
+    `torch.compile` makes the pass from the formulas: a few seconds, the first time on a machine
+    some twenty. Gives False where it can't, as without a C++ compiler or with an older torch;
+    pairs then go on being taken a few images at a time.
+    """
+    if not _fused:
+        once = {"dynamic": True, "recompile_limit": 64}  # one caption, several, with gradients, …
+        query, keys, v = torch.ones(2, 2, 64), torch.ones(2, 1, 49, 64), torch.ones(64)
+        try:
+            compiled = [torch.compile(part, **once) for part in (_scores, _gradients)]
+            compiled[0](query, keys, v)
+            compiled[1](query, keys, v, torch.ones(2, 2, 49))
+        except (RuntimeError, TypeError):
+            return False
+        _fused.extend(compiled)
+    return True
+
+
+def fuse_for(pairs: float, device: torch.device) -> bool:
+    """The same, if it is worth the time for so many pairs of numbers k_a and q_a."""
+    return device.type == "cpu" and pairs > WORTHWHILE and fuse()
+
+
+def _ways(query: Tensor) -> list[Callable]:
+    """How to take the scores, and how their gradients."""
+    cpu = query.device.type == "cpu" and query.dtype == torch.float32
+    if _fused and cpu and not torch.compiler.is_compiling():  # which an exported graph would be
+        return _fused
+    return [_scores_by_few, _gradients_by_few]
+
+
+class _Scores(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+        query = growth(query)
+        ctx.save_for_backward(query, keys, v)
+        with without_autocast(query.device):
+            return _ways(query)[0](query, keys, v)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, keys, v = ctx.saved_tensors
+        return _ways(query)[1](query, keys, v, gradient)
+
+
 def _r(query: Tensor, keys: Tensor) -> Tensor:
     """(N, K, L, A), of e^{2q} and e^{2k}."""
     return torch.addcmul(keys.new_ones(()), keys, query[:, :, None]).reciprocal_()
+
+
+def _scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+    return v.sum() - 2 * (_r(query, keys) * v).sum(-1)
+
+
+def _gradients(
+    query: Tensor, keys: Tensor, v: Tensor, gradient: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    r = _r(query, keys)
+    of_r = gradient[..., None] * r
+    of_s = of_r - of_r * r
+    return (
+        4 * v * of_s.sum(2),
+        2 * v * of_s.sum_to_size(keys.shape) / keys,
+        gradient.sum() - 2 * of_r.sum((0, 1, 2)),
+    )
 
 
 def _few(query: Tensor, keys: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -57,25 +128,20 @@ def _few(query: Tensor, keys: Tensor, *others: Tensor) -> Iterator[tuple[Tensor,
     return zip(*(each.split(images) for each in values), strict=True)
 
 
-class _Scores(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
-        query = growth(query)
-        ctx.save_for_backward(query, keys, v)
-        with without_autocast(query.device):
-            return v.sum() - 2 * torch.cat([_r(*few) @ v for few in _few(query, keys)])
+def _scores_by_few(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+    return v.sum() - 2 * torch.cat([_r(*few) @ v for few in _few(query, keys)])
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, keys, v = ctx.saved_tensors
-        sums = (_sums(*few) for few in _few(query, keys, gradient))
-        of_query, of_keys, of_v = zip(*sums, strict=True)
-        return (
-            4 * v * torch.cat(of_query),
-            2 * v * torch.cat(of_keys) / keys,
-            gradient.sum() - 2 * sum(of_v),
-        )
+
+def _gradients_by_few(
+    query: Tensor, keys: Tensor, v: Tensor, gradient: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    sums = (_sums(*few) for few in _few(query, keys, gradient))
+    of_query, of_keys, of_v = zip(*sums, strict=True)
+    return (
+        4 * v * torch.cat(of_query),
+        2 * v * torch.cat(of_keys) / keys,
+        gradient.sum() - 2 * sum(of_v),
+    )
 
 
 def _sums(query: Tensor, keys: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:

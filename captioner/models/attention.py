@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captioner.models.additive import growth, tanh_scores
+from captioner.models.additive import fuse_for, growth, tanh_scores
 from captioner.models.lstm import State
 from captioner.models.unrolled import StepLinear, StepSum
 from captioner.precision import at_least_float32
@@ -57,6 +57,7 @@ class SoftAttention(nn.Module):
     K captions (or beams) of one image share that image's row: nothing is copied per caption.
     """
 
+    hidden_alone = True  # is what it looks with: neither c_{t-1} nor the word before
     linear = True  # ẑ_t is, in the annotations: what is linear itself may be done to them instead
 
     def __init__(self, annotation: int, hidden: int, attention: int, nonlinearity: str = "tanh"):
@@ -80,6 +81,11 @@ class SoftAttention(nn.Module):
         alpha = self.scores(self.query(state.hidden), memory.keys[:, None]).softmax(-1)
         return Look(self.read(alpha, memory.annotations), alpha)
 
+    def expect(self, looks: float) -> bool:
+        """Gets ready to look at locations so many times. Whether `additive.fuse` was worth it."""
+        v = self.score.weight
+        return self.nonlinearity is torch.tanh and fuse_for(looks * v.numel(), v.device)
+
     def ready(self, keys: Tensor) -> Tensor:
         """Keys as `scores` takes them: for a tanh their growth, which is the same at every step."""
         return growth(keys) if self.nonlinearity is torch.tanh else keys
@@ -102,6 +108,8 @@ class NoAttention(nn.Module):
 
     The decoder then sees one vector per image, as in Vinyals et al. 2015, though at each step.
     """
+
+    hidden_alone = True
 
     def remember(self, annotations: Tensor) -> MeanMemory:
         """annotations: (N, L, D)."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from captioner.models.attention import Draw, Look, Memory
+from captioner.models.attention import Draw, Look, Memory, SoftAttention
 from captioner.models.cells import CELLS
 from captioner.models.kinds import build_attention
 from captioner.models.lstm import State
@@ -146,6 +146,11 @@ class Decoder(nn.Module):
         """h_0 and c_0 for K captions of each image."""
         return self.init(memory.annotations, captions)
 
+    def expect(self, words: float, locations: int) -> bool:
+        """Gets ready for so many words, each at so many locations; whether it then goes faster."""
+        additive = isinstance(self.attention, SoftAttention)
+        return additive and self.attention.expect(words * locations)
+
     def read_ahead(self, memory: Memory, words: int) -> Memory:
         """The memory with T_z a_i and L_z a_i in the place of a_i, for all but `start`.
 
@@ -194,6 +199,13 @@ class Decoder(nn.Module):
         beta = self.beta(state.hidden)
         look = look._replace(context=beta * look.context)
         return look, beta if look.beta is None else look.beta
+
+    def _spread(self, places: Places, word: Tensor, state: State) -> tuple[Tensor, State]:
+        """A row for every caption, as attention takes them, of all that it looks with."""
+        hidden = places.spread(state.hidden)
+        if getattr(self.attention, "hidden_alone", False):
+            return word, State(hidden, state.cell)
+        return places.spread(word), State(hidden, places.spread(state.cell))
 
     def _fed_back(self, known: Tensor, word: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
         """The `known` next words, (M,) ids, or, with probability `feedback`, own ones instead.
@@ -253,8 +265,7 @@ class Decoder(nn.Module):
                 if places.count < before.count:
                     state = State(*(part[places.among(before)] for part in state))
                 before = places
-                shared = State(*map(places.spread, state))
-                look, _ = self._look(places.spread(words[t]), shared, memory)
+                look, _ = self._look(*self._spread(places, words[t], state), memory)
                 to_cell, to_output = self._read(places.pick(look.context))
                 contexts.append(to_output)
                 alphas.append(places.pick(look.alpha))

@@ -31,6 +31,8 @@ class DotAttention(nn.Module):
     (and that the penalty of equation (14) sees) is the mean over heads.
     """
 
+    hidden_alone = True
+
     def __init__(self, annotation: int, hidden: int, attention: int, heads: int = 1):
         """Raises ValueError where the heads can't share A and D out evenly."""
         super().__init__()

@@ -11,12 +11,17 @@ from captioner.precision import at_least_float32
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout`, in less than half the time on a CPU, where torch draws bit by bit."""
+    """`nn.Dropout`, in a quarter of the time on a CPU, where torch draws bit by bit.
+
+    Here four numbers of 16 bits come from each draw, so p is a multiple of 2⁻¹⁶, the nearest.
+    """
 
     def forward(self, values: Tensor) -> Tensor:
         if not self.training or not self.p or values.device.type != "cpu":
             return super().forward(values)
-        kept = torch.rand(values.shape) >= self.p
+        drawn = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        numbers = drawn.view(torch.int16)[: values.numel()].view(values.shape)
+        kept = numbers >= round(self.p * 2**16) - 2**15
         return values * (kept / (1 - self.p)).to(values.dtype)
 
 

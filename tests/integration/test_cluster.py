@@ -86,7 +86,7 @@ def test_a_batch_gives_all_its_rows_or_none(trained: Trained, photos: Path):
 
     given = CaptionOptions(str(trained.checkpoint), str(photos), device="cpu")
     paths = sorted(photos.iterdir())[5:9]
-    rows = cluster.CaptionBatch(given)({"sources": pickle.dumps(paths)})
+    rows = cluster.CaptionBatch(given, len(paths))({"sources": pickle.dumps(paths)})
     rows = [json.loads(row["row"]) for row in rows]
     assert [row["image"] for row in rows] == [str(path) for path in paths]
     assert ["error" in row for row in rows] == [False, False, True, False]
