@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 import torch
@@ -53,6 +54,8 @@ def fuse() -> bool:
     pairs then go on being taken a few images at a time.
     """
     if not _fused:
+        # It looks for CUDA, and says so aloud where there is none.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         once = {"dynamic": True, "recompile_limit": 64}  # one caption, several, with gradients, …
         query, keys, v = torch.ones(2, 2, 64), torch.ones(2, 1, 49, 64), torch.ones(64)
         try:

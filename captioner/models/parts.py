@@ -11,7 +11,7 @@ from captioner.precision import at_least_float32
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout`, in a quarter of the time on a CPU, where torch draws bit by bit.
+    """`nn.Dropout`, in a third of the time on a CPU, where torch draws bit by bit.
 
     Here four numbers of 16 bits come from each draw, so p is a multiple of 2⁻¹⁶, the nearest.
     """
