@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from captioner.config import ANEW
-from captioner.process import make_process_fast
+from captioner.process import keep_freed_memory, multiply_by_onednn
 from captioner.stopping import SIGNALS, Stopped, handling, raise_stopped
 from captioner.sweep import SWEEP
 
@@ -31,14 +31,15 @@ MISTAKES = (ValueError, OSError, HydraException, OmegaConfBaseException)
 
 
 def command(
-    name: str, schema: type
+    name: str, schema: type, torch: bool = True
 ) -> Callable[[Callable[[Any], int | float | None]], Callable[[], None]]:
     """Makes a function of checked options a command line: `conf/<name>.yaml` plus `key=value`.
 
     A user's mistake (ValueError, OSError, anything Hydra refuses) ends in one line on stderr and
     exit status 2; `debug=true` shows the traceback. Of a sweep it ends one job, and the others go
     on. SIGINT ends in exit status 130, SIGTERM in 143. The function's own result is the exit
-    status, or as a float what a sweep is to optimise.
+    status, or as a float what a sweep is to optimise. `torch` says whether it surely needs torch,
+    whose products are then made fast.
     """
 
     def decorate(function: Callable[[Any], int | float | None]) -> Callable[[], None]:
@@ -49,7 +50,9 @@ def command(
                 config = OmegaConf.merge(schema, OmegaConf.to_container(config))
                 options = OmegaConf.to_object(config)
                 _name_sweep_job(options)
-                make_process_fast()
+                keep_freed_memory()
+                if torch:
+                    multiply_by_onednn()
                 result = function(options)
             if isinstance(result, float):
                 return result

@@ -12,7 +12,7 @@ from typing import Any
 from captioner.caption import Source
 from captioner.config import CaptionOptions
 from captioner.exported import load_writer
-from captioner.process import make_process_fast
+from captioner.process import keep_freed_memory
 from captioner.rows import Row, as_row
 
 
@@ -21,7 +21,7 @@ class CaptionBatch:
 
     def __init__(self, options: CaptionOptions, pictures: int):
         """`pictures` are about as many as it will be given."""
-        make_process_fast()
+        keep_freed_memory()
         self.writer = load_writer(
             options.checkpoint, options.device, options.search, options.precision
         )

@@ -15,6 +15,7 @@ from captioner.config import SearchOptions
 from captioner.consensus import agreement
 from captioner.data.images import Transform, open_image
 from captioner.grid import Grid
+from captioner.process import multiply_by_onednn
 from captioner.vocabulary import END, PAD, START, Vocabulary
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def load_writer(
     options: SearchOptions | None = None,
     precision: str = "fp32",
 ) -> CaptionWriter:
-    """What captions, of a checkpoint or of an exported model.
+    """What captions, of a checkpoint or of an exported model, for a script.
 
     Raises ValueError as their `load` does, and where an exported model should be in bf16.
     """
@@ -191,4 +192,5 @@ def load_writer(
         return ExportedCaptioner.load(checkpoint, device, options)
     from captioner.captioner import Captioner  # here alone, since it needs torch
 
+    multiply_by_onednn()
     return Captioner.load(checkpoint, device, options, precision)

@@ -11,12 +11,6 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 NEVER, LARGEST = -1, 2**30  # bytes
 
 
-def make_process_fast() -> None:
-    """All that stands below, for a process that has this one task."""
-    keep_freed_memory()
-    multiply_by_onednn()
-
-
 def keep_freed_memory() -> None:
     """Has glibc keep what torch frees, up to a GiB at a time; elsewhere it does nothing.
 

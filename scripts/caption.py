@@ -6,7 +6,7 @@ from captioner.cli import command
 from captioner.config import CaptionOptions
 
 
-@command("caption", CaptionOptions)
+@command("caption", CaptionOptions, torch=False)
 def main(options: CaptionOptions) -> int:
     from captioner.cluster import caption_on_cluster
     from captioner.data.sources import find_sources

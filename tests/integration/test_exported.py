@@ -145,6 +145,23 @@ def test_no_torch_is_needed(captioner: Captioner, folder: Path, tmp_path: Path):
     assert done.stdout.splitlines() == [caption.text for caption in captioner.caption(paths)]
 
 
+def test_the_command_needs_no_torch_either(folder: Path, tmp_path: Path):
+    write_picture(tmp_path / "photos" / "0.png", 0)
+    program = (
+        "import runpy, sys; sys.modules.update(torch=None, torchvision=None, accelerate=None)\n"
+        "runpy.run_path('scripts/caption.py', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, f"checkpoint={folder}", f"images={tmp_path / 'photos'}"]
+        + [f"out={tmp_path / 'rows.jsonl'}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 captioned" in done.stderr
+
+
 def test_the_command_captions_with_it_as_with_the_checkpoint(
     checkpoint: Path, folder: Path, run: Callable[..., Ran], tmp_path: Path
 ):
