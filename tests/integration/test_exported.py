@@ -151,15 +151,15 @@ def test_the_command_needs_no_torch_either(folder: Path, tmp_path: Path):
         "import runpy, sys; sys.modules.update(torch=None, torchvision=None, accelerate=None)\n"
         "runpy.run_path('scripts/caption.py', run_name='__main__')"
     )
+    options = [f"checkpoint={folder}", f"images={tmp_path / 'photos'}"]
     done = subprocess.run(
-        [sys.executable, "-c", program, f"checkpoint={folder}", f"images={tmp_path / 'photos'}"]
-        + [f"out={tmp_path / 'rows.jsonl'}"],
+        [sys.executable, "-c", program, *options, *ARGUMENTS],
         capture_output=True,
         text=True,
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
-    assert "1 captioned" in done.stderr
+    assert "1 captioned" in done.stderr and json.loads(done.stdout)["caption"]
 
 
 def test_the_command_captions_with_it_as_with_the_checkpoint(
