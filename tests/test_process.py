@@ -18,7 +18,7 @@ from captioner.process import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 faults = []
-for _ in range(4):
+for _ in range(16):  # until the heap has found its size
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     parts = [torch.ones(2**24) for _ in range(2)]  # 64 MB each, never kept by default
     del parts
