@@ -41,16 +41,7 @@ def test_without_glibc_it_does_nothing(monkeypatch):
     keep_freed_memory()
 
 
-@pytest.fixture
-def precision():
-    """What torch's setting is, which is as before after the test."""
-    before = torch.get_float32_matmul_precision()
-    yield torch.get_float32_matmul_precision
-    torch.set_float32_matmul_precision(before)
-
-
-def test_float32_products_keep_their_digits(precision):
-    torch.set_float32_matmul_precision("highest")
+def test_float32_products_keep_their_digits():
     multiply_by_onednn()
     for rows, inner, columns in [(5, 512, 512), (64, 512, 2048), (320, 512, 2541), (637, 1280, 64)]:
         one, other = torch.rand(rows, inner), torch.rand(inner, columns)
@@ -60,23 +51,21 @@ def test_float32_products_keep_their_digits(precision):
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_onednn_multiplies_only_where_it_is_exact(precision, monkeypatch, exact: bool):
-    torch.set_float32_matmul_precision("highest")
+def test_onednn_multiplies_only_where_it_is_exact(monkeypatch, exact: bool):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(process, "products_are_exact", lambda: exact)
     multiply_by_onednn()
-    assert precision() == ("medium" if exact else "highest")
+    assert torch.get_float32_matmul_precision() == ("medium" if exact else "highest")
     torch.set_float32_matmul_precision("medium")
     with torch_products():
-        assert precision() == "highest"
-    assert precision() == "medium"
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.get_float32_matmul_precision() == "medium"
 
 
-def test_where_a_gpu_might_round_nothing_is_changed(precision, monkeypatch):
-    torch.set_float32_matmul_precision("highest")
+def test_where_a_gpu_might_round_nothing_is_changed(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     multiply_by_onednn()
-    assert precision() == "highest"
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_rounded_products_are_told_from_exact_ones(monkeypatch):
