@@ -437,7 +437,7 @@ class CaptionOptions:
     images: str = ""  # a file, a folder or a glob; or tars or Parquet tables, '*.tar', '*.parquet'
     # A file of JSON lines; x.json: COCO results; x.parquet: a table; -: lines to standard output.
     out: str = "-"
-    batch: int = 32  # images decoded together
+    batch: int = 100  # images decoded together
     actors: int = 0  # so many captioners on a Ray cluster; 0: one, in this process
     device: str | None = None
     precision: str = "fp32"  # fp32 | bf16, faster and a little worse | auto
@@ -532,7 +532,7 @@ class SizeOptions:
     attention: int = 512
     vocabulary: int = 2541
     images: int = 100  # pictures that are captioned
-    batch: int = 32  # pictures together
+    batch: int = 100  # pictures together
     width: int = 5
     max_length: int = 12  # words written; untrained weights, which are timed, do not end before
     cached: list[int] = field(default_factory=lambda: [6_000, 123_000])  # images of a data set
@@ -553,7 +553,7 @@ class GrowthOptions:
     vocabulary: list[int] = field(default_factory=lambda: [2_500, 5_000, 10_000, 25_000, 50_000])
     locations: list[int] = field(default_factory=lambda: [49, 100, 144, 196])
     captions: list[int] = field(default_factory=lambda: [16, 32, 64, 128, 256])
-    batch: list[int] = field(default_factory=lambda: [1, 4, 16, 64])
+    batch: list[int] = field(default_factory=lambda: [1, 4, 16, 50, 100])
     width: list[int] = field(default_factory=lambda: [1, 3, 5, 10])
     images: list[int] = field(default_factory=lambda: [100, 300, 1_000])
 

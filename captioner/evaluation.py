@@ -56,7 +56,7 @@ def decode(
     records: Sequence[Record],
     source: ImageSource,
     options: SearchOptions,
-    batch: int = 50,
+    batch: int = 100,
     workers: int = 0,
     trace: bool = False,
     probe: Probe | None = None,

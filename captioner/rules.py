@@ -55,5 +55,5 @@ def has_ended(words: Tensor) -> Tensor:
 
 def only_padding_(log_probs: Tensor, where: Tensor) -> None:
     """Makes `<pad>` certain where `where`, (N, K), is true. log_probs: (N, K, V)."""
-    log_probs.masked_fill_(where[..., None], NEVER)
+    log_probs += torch.where(where, NEVER, 0.0)[..., None]  # faster than to fill them
     log_probs[..., PAD].masked_fill_(where, 0.0)

@@ -249,19 +249,22 @@ class Draft:
         scores = self.totals / count_words(self.words).clamp(min=1) ** length_penalty
         order = scores.argsort(dim=-1, descending=True, stable=True)
         gains, traces = self._follow_back(order)
-        self.words, self.totals = take(self.words, order).cpu(), take(self.totals, order).cpu()
-        scores, ended = take(scores, order).cpu(), has_ended(self.words)
+        self.words, self.totals, scores = (
+            take(part, order).cpu() for part in (self.words, self.totals, scores)
+        )
+        ended = has_ended(self.words).tolist()
+        words, totals, ranks = (part.tolist() for part in (self.words, self.totals, scores))
 
         def hypothesis(n: int, k: int) -> Hypothesis:
-            ids = [i for i in self.words[n, k].tolist() if i > END]
+            ids = [i for i in words[n][k] if i > END]
             trace = Trace(*(part[n, k, : len(ids)] for part in traces)) if traces else None
             return Hypothesis(
                 ids=ids,
-                log_prob=float(self.totals[n, k]),
-                score=float(scores[n, k]),
+                log_prob=totals[n][k],
+                score=ranks[n][k],
                 word_log_probs=gains[n, k, : len(ids)],
                 trace=trace,
-                ended=bool(ended[n, k]),
+                ended=ended[n][k],
             )
 
         possible = (~scores.isneginf()).tolist()

@@ -266,6 +266,22 @@ def test_dropout_is_off_when_evaluating_and_acts_when_training(make_decoder, rag
     assert not torch.allclose(decoder(*inputs).logits, decoder(*inputs).logits)
 
 
+def test_a_step_reads_a_word_once_however_many_captions_go_on_from_it(make_decoder, monkeypatch):
+    decoder, read = make_decoder(), []
+    memory = decoder.remember(torch.randn(2, L, D))
+    embed = decoder.cell.embed.forward
+    monkeypatch.setattr(
+        decoder.cell.embed, "forward", lambda words: read.append(len(words)) or embed(words)
+    )
+    token = torch.tensor([[5, 4, 5], [4, 5, 4]])
+    together = decoder.step(token, decoder.start(memory, 3), memory).logits
+    assert read == [2]
+    alone = [
+        decoder.step(column[:, None], decoder.start(memory), memory).logits for column in token.mT
+    ]
+    torch.testing.assert_close(together, torch.cat(alone, dim=1))
+
+
 def test_a_tied_output_is_the_embedding_matrix(make_decoder):
     decoder = make_decoder(tied_output=True)
     assert decoder.output.words.weight is decoder.embedding.weight

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
+from torch.nn import functional as F
 
 from captioner.models.attention import Draw, Look, Memory, SoftAttention
 from captioner.models.cells import CELLS
@@ -160,8 +161,8 @@ class Decoder(nn.Module):
         """
         if memory.annotations.shape[1] > words or not self._can_read_ahead():
             return memory
-        read = torch.cat([reader(memory.annotations) for reader in self._readers()], dim=-1)
-        return memory._replace(annotations=read)
+        readers = torch.cat([reader.weight for reader in self._readers()])
+        return memory._replace(annotations=F.linear(memory.annotations, readers))
 
     def _can_read_ahead(self) -> bool:
         """Not if β is a vector, nor if the size of what is read would not tell it from ẑ_t."""
@@ -186,12 +187,24 @@ class Decoder(nn.Module):
 
     def step(self, token: Tensor, state: State, memory: Memory) -> Step:
         """From the previous words y_{t-1}, (N, K) ids, to the scores of the next ones."""
-        embedded = self.dropout(self.embedding(token))
+        embedded, drive = self._embed(token)
         look, beta = self._look(embedded, state, memory)
         to_cell, to_output = self._read(look.context)
-        state, gates = self.cell(self.cell.embed(self.scale * embedded), to_cell, state)
+        state, gates = self.cell(drive, to_cell, state)
         trace = Trace(look.alpha, beta, *gates, state.cell, state.hidden)
         return Step(self.output(embedded, state.hidden, to_output), state, trace)
+
+    def _embed(self, token: Tensor) -> tuple[Tensor, Tensor]:
+        """E y_{t-1}, (…, E), and what the cell makes of it, (…, 4H).
+
+        A search's captions mostly go on from the same few words. On a CPU each is taken once.
+        """
+        again = None
+        if token.device.type == "cpu" and not self.training and not torch.compiler.is_compiling():
+            token, again = token.unique(return_inverse=True)
+        embedded = self.dropout(self.embedding(token))
+        read = embedded, self.cell.embed(self.scale * embedded)
+        return read if again is None else tuple(part[again] for part in read)
 
     def _look(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Look, Tensor]:
         """Equations (4)–(6), with the context as β lets it through, and the β to show."""
