@@ -29,7 +29,7 @@ from captioner.data.loader import CaptionedImages, EpochBatches, training_loader
 from captioner.data.records import Record
 from captioner.files import locked
 from captioner.logs import RunLog
-from captioner.models.graphs import replay_loop
+from captioner.models.loops import take_faster_loop
 from captioner.models.model import CaptioningModel
 from captioner.pictures import draw_all, names
 from captioner.progress import console
@@ -115,7 +115,7 @@ def _run(
         if begin is last:
             check_options(last, options)
         begin.load_weights(model)
-    replay_loop(model.decoder, accelerator.device)
+    take_faster_loop(model.decoder, accelerator.device)
     words = options.training.epochs * sum(len(caption.split()) for caption in captions)
     fused = model.decoder.expect(words, model.encoder.grid.height * model.encoder.grid.width)
     if accelerator.is_main_process:

@@ -249,11 +249,8 @@ class Draft:
         scores = self.totals / count_words(self.words).clamp(min=1) ** length_penalty
         order = scores.argsort(dim=-1, descending=True, stable=True)
         gains, traces = self._follow_back(order)
-        self.words, self.totals, scores = (
-            take(part, order).cpu() for part in (self.words, self.totals, scores)
-        )
-        ended = has_ended(self.words).tolist()
-        words, totals, ranks = (part.tolist() for part in (self.words, self.totals, scores))
+        parts = self.words, self.totals, scores, has_ended(self.words)
+        words, totals, scores, ended = (take(part, order).tolist() for part in parts)
 
         def hypothesis(n: int, k: int) -> Hypothesis:
             ids = [i for i in words[n][k] if i > END]
@@ -261,15 +258,15 @@ class Draft:
             return Hypothesis(
                 ids=ids,
                 log_prob=totals[n][k],
-                score=ranks[n][k],
+                score=scores[n][k],
                 word_log_probs=gains[n, k, : len(ids)],
                 trace=trace,
                 ended=ended[n][k],
             )
 
-        possible = (~scores.isneginf()).tolist()
         return [
-            [hypothesis(n, k) for k, is_ in enumerate(row) if is_] for n, row in enumerate(possible)
+            [hypothesis(n, k) for k, score in enumerate(row) if score > NEVER]
+            for n, row in enumerate(scores)
         ]
 
     def _follow_back(self, order: Tensor) -> tuple[Tensor, Trace | None]:

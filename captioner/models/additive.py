@@ -73,9 +73,13 @@ def fuse_for(pairs: float, device: torch.device) -> bool:
     return device.type == "cpu" and pairs > WORTHWHILE and fuse()
 
 
-def _ways(query: Tensor) -> list[Callable]:
-    """How to take the scores, and how their gradients."""
-    cpu = query.device.type == "cpu" and query.dtype == torch.float32
+def ways(values: Tensor) -> list[Callable]:
+    """How to take the scores, and how their gradients, where such keys and queries are.
+
+    The first is called with e^{2q}, e^{2k} and v of `tanh_scores`, and gives e. The second also
+    with the gradient at e, and gives those at q, e^{2k} and v.
+    """
+    cpu = values.device.type == "cpu" and values.dtype == torch.float32
     if _fused and cpu and not torch.compiler.is_compiling():  # which an exported graph would be
         return _fused
     return [_scores_by_few, _gradients_by_few]
@@ -87,13 +91,13 @@ class _Scores(torch.autograd.Function):
         query = growth(query)
         ctx.save_for_backward(query, keys, v)
         with without_autocast(query.device):
-            return _ways(query)[0](query, keys, v)
+            return ways(query)[0](query, keys, v)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, keys, v = ctx.saved_tensors
-        return _ways(query)[1](query, keys, v, gradient)
+        return ways(query)[1](query, keys, v, gradient)
 
 
 def _r(query: Tensor, keys: Tensor) -> Tensor:

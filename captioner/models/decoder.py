@@ -135,7 +135,7 @@ class Decoder(nn.Module):
         )
         self.dropout = Dropout(dropout)
         self.feedback = 0.0  # in training, the probability that `forward` goes on from own words
-        self.graphed: Loop | None = None  # in the place of `recur`, where a gradient is wanted
+        self.loop: Loop | None = None  # in the place of `recur`, where a gradient is wanted
 
     def remember(self, annotations: Tensor) -> Memory:
         """Everything about the images that no recurrence changes. annotations: (N, L, D)."""
@@ -247,8 +247,8 @@ class Decoder(nn.Module):
         state = self.start(memory, tokens.shape[1])
         memory = self.read_ahead(memory, 2 * tokens[0].numel() // 3)  # not all are the longest
         known = tokens if self.training and self.feedback > 0 else None
-        if self.graphed is not None and known is None and torch.is_grad_enabled():
-            done = self.graphed(words, drives, state, memory, mask)
+        if self.loop is not None and known is None and torch.is_grad_enabled():
+            done = self.loop(words, drives, state, memory, mask)
         else:
             done = self.recur(words, drives, state, memory, places_of(mask), known)
         logits = self.output(done.words, done.hidden, done.context)

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from captioner.models.attention import Memory
 from captioner.models.decoder import Decoder, Recurred
-from captioner.models.hard import HardAttention
 from captioner.models.lstm import State
 from captioner.models.ragged import everyone
 
@@ -25,16 +24,6 @@ IMAGES, WORDS = 8, 4
 WARM_UP = 3  # runs before a capture, in which libraries choose their kernels
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-
-
-def replay_loop(decoder: Decoder, device: torch.device) -> None:
-    """Lets a decoder that is to learn on a GPU replay its loop from graphs.
-
-    Not where attention draws its locations: what it draws would depend on when a graph was made,
-    and a resumed run would draw others.
-    """
-    if device.type == "cuda" and not isinstance(decoder.attention, HardAttention):
-        decoder.graphed = GraphedLoop(decoder)
 
 
 class GraphedLoop:
@@ -57,7 +46,7 @@ class GraphedLoop:
     def __call__(
         self, words: Tensor, drives: Tensor, state: State, memory: Memory, mask: Tensor
     ) -> Recurred:
-        """As `Decoder.recur`, with the mask (N, K, T) in the place of the steps."""
+        """As a `Loop`."""
         images, _, length = mask.shape
         more, longer = -images % IMAGES, -length % WORDS
         steps = F.pad(mask, (0, longer, 0, 0, 0, more)).movedim(2, 0)  # (T, N, K)

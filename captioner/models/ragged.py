@@ -42,6 +42,12 @@ class Places:
         """(M before,), true for those of another step's captions that are at this step as well."""
         return F.pad(self.real, (0, before.real.shape[1] - self.real.shape[1]))[before.real]
 
+    def lasting(self, before: Places) -> Tensor | None:
+        """(M,), which captions of the step before are at this one, or None where all are."""
+        if self.count == before.count:
+            return None
+        return self.among(before).nonzero().squeeze(1)
+
 
 def everyone(images: int, captions: int, device: torch.device) -> Places:
     """At a step at which all captions have a word."""
