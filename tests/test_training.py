@@ -86,14 +86,12 @@ GROUNDED = {"aligned": True, "loss": LossOptions(grounding=1.0)}
 
 def test_regions_are_learnt_the_same_however_an_update_is_cut_up(tmp_path: Path):
     """Pieces hold different numbers of named words; what is logged is the mean over all of them."""
-    one, other = (
-        Bench(tmp_path / str(n), accumulation=n, learning_rate=1e-3, **GROUNDED).fit()
-        for n in (1, 3)
-    )
+    one, other = (Bench(tmp_path / str(n), accumulation=n, **GROUNDED).fit() for n in (1, 3))
     first = next(iter(one.trainer.loader))
     assert 0 < first.named < first.words
     for a, b in zip(one.lines(), other.lines(), strict=True):
-        assert a == pytest.approx(b, rel=1e-4)
+        # Adam takes a whole step for a gradient that is all but zero, whichever way that rounds.
+        assert a == pytest.approx(b, rel=1e-3)
     assert torch.allclose(weights(one, "decoder"), weights(other, "decoder"), atol=1e-4)
     (line,) = one.lines("log")
     epoch = [step["grounding"] for step in one.lines()]
