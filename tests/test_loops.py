@@ -11,6 +11,7 @@ from captioner.models.by_hand import LoopByHand
 from captioner.models.decoder import Decoder, Loop
 from captioner.models.graphs import GraphedLoop
 from captioner.models.loops import take_faster_loop
+from captioner.models.lstm import LSTMCell, State
 from captioner.models.ragged import in_order
 from captioner.vocabulary import PAD, START
 
@@ -130,6 +131,19 @@ def test_each_device_has_a_loop_of_its_own_where_that_is_the_same(
     decoder = make_decoder(**options)
     take_faster_loop(decoder, torch.device(device))
     assert type(decoder.loop) is kind
+
+
+def test_changed_equations_are_not_gone_through_by_hand(make_decoder, monkeypatch):
+    forward = LSTMCell.forward
+
+    def leaky(cell: LSTMCell, embedded: torch.Tensor, context: torch.Tensor, state: State):
+        state, gates = forward(cell, embedded, context, state)
+        return State(state.hidden, 0.9 * state.cell), gates
+
+    monkeypatch.setattr(LSTMCell, "forward", leaky)
+    decoder = make_decoder()
+    take_faster_loop(decoder, torch.device("cpu"))
+    assert decoder.loop is None
 
 
 @ON_GPU
