@@ -42,7 +42,7 @@ def test_the_function_gets_checked_options_and_hydra_writes_nothing(run: Run, tm
     assert list(tmp_path.iterdir()) == []
     (options,) = got
     assert isinstance(options, CaptionOptions)
-    assert (options.checkpoint, options.search.width, options.batch) == ("c", 3, 32)
+    assert (options.checkpoint, options.search.width, options.batch) == ("c", 3, 100)
 
 
 @pytest.mark.parametrize(("result", "status"), [(None, 0), (0, 0), (1, 1), (3, 3)])

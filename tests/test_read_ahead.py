@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers import assert_same
-from test_graphs import gradients, ragged
+from test_loops import gradients, ragged
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
