@@ -61,7 +61,7 @@ def test_a_weight_has_one_product_for_all_steps(monkeypatch):
     rows = 2 * (3 + 2 + 2)
     assert products.count(((5, rows), (rows, 5))) == 1  # ∂L/∂W
     assert products.count(((4, rows), (rows, 5))) == 1  # ∂L/∂Q
-    assert products.count(((2, 4, 7), (2, 7, 5))) == 1  # ∂L/∂A, of each image
+    assert products.count(((2, 5, 7), (2, 7, 4))) == 1  # ∂L/∂A, of each image
 
 
 def test_nothing_is_kept_for_what_does_not_learn():

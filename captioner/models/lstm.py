@@ -63,7 +63,8 @@ class LSTMCell(nn.Module):
     def forward(self, embedded: Tensor, context: Tensor, state: State) -> tuple[State, Gates]:
         """embedded and context: `embed` of the previous word and `context` of ẑ_t, (N, K, 4H)."""
         drive = embedded + context + self.recur(state.hidden)
-        i, f, o, g = drive.chunk(4, dim=-1)
-        i, f, o, g = torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o), torch.tanh(g)
+        sigmoids, candidate = drive.split([3 * state.cell.shape[-1], state.cell.shape[-1]], dim=-1)
+        i, f, o = torch.sigmoid(sigmoids).chunk(3, dim=-1)
+        g = torch.tanh(candidate)
         cell = f * state.cell + i * g
         return State(o * torch.tanh(cell), cell), Gates(i, f, o, g)

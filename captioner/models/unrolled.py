@@ -91,10 +91,8 @@ class _Weights(torch.autograd.Function):
             return None, None, None
         inputs, gradients = (torch.cat(parts, dim=-2) for parts in zip(*ctx.pairs, strict=True))
         ctx.pairs.clear()
-        if inputs.ndim > 2:  # annotations.mT, whose gradient is to lie in memory as they do
-            return (inputs.mT @ gradients).mT.to(ctx.dtype), None, None
-        bias = gradients.sum(0, dtype=ctx.dtype) if ctx.biased else None
-        return (gradients.mT @ inputs).to(ctx.dtype), bias, None
+        weight = (gradients.mT @ inputs).to(ctx.dtype)
+        return weight, gradients.sum(0, dtype=ctx.dtype) if ctx.biased else None, None
 
 
 class _Product(torch.autograd.Function):
