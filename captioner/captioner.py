@@ -97,7 +97,7 @@ class Captioner(CaptionWriter):
 
     def expect(self, pictures: int) -> None:
         """Gets ready for so many: see `additive.fuse_for`."""
-        words = pictures * self.options.width * WORDS
+        words = pictures * self.options.captions * WORDS
         self.model.decoder.expect(words, self.grid.height * self.grid.width)
 
     def caption(self, images: Sequence[Source]) -> list[Caption]:

@@ -300,6 +300,11 @@ class SearchOptions:
         if not 0 < self.top_p <= 1:
             raise ValueError(f"search.top_p is {self.top_p}; it must be above 0 and at most 1")
 
+    @property
+    def captions(self) -> int:
+        """That are written of each image side by side."""
+        return 1 if self.strategy == "greedy" else self.width
+
 
 # What a checkpoint that a run starts from leaves to the run: where the data are now, in how many
 # views they are seen, how they are loaded, and how the model is trained from here on.

@@ -80,8 +80,7 @@ class ExportedCaptioner(CaptionWriter):
         if not images:
             return []
         pixels = np.stack([self.transform.pixels(open_image(image)) for image in images])
-        width = 1 if self.options.strategy == "greedy" else self.options.width
-        totals, history = self._search(pixels, width)
+        totals, history = self._search(pixels, self.options.captions)
 
         def one(n: int, k: int) -> Caption:
             past = {name: values[n, k] for name, values in history.items()}

@@ -97,9 +97,13 @@ def test_pairs_are_of_words_locations_and_the_size_of_attention(
     assert len(asked) == 2
 
 
-def test_a_captioner_expects_ten_words_of_each_beam(asked: list[float]):
+@pytest.mark.parametrize(("strategy", "captions"), [("beam", 3), ("sample", 3), ("greedy", 1)])
+def test_a_captioner_expects_ten_words_of_each_caption(
+    strategy: str, captions: int, asked: list[float]
+):
     tiny = build_tiny()
     transform = build_transform(tiny.options.encoder)
-    captioner = Captioner(tiny.model, tiny.vocabulary, transform, SearchOptions(width=3))
+    options = SearchOptions(strategy, width=3)
+    captioner = Captioner(tiny.model, tiny.vocabulary, transform, options)
     captioner.expect(100)
-    assert asked == [100 * 3 * 10 * captioner.grid.height * captioner.grid.width * 8]
+    assert asked == [100 * captions * 10 * captioner.grid.height * captioner.grid.width * 8]

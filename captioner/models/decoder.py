@@ -275,8 +275,9 @@ class Decoder(nn.Module):
         hiddens, contexts, alphas, draws = [], [], [], []
         with unrolled(self):
             for t, places in enumerate(steps):
-                if places.count < before.count:
-                    state = State(*(part[places.among(before)] for part in state))
+                lasting = places.lasting(before)
+                if lasting is not None:
+                    state = State(*(part[lasting] for part in state))
                 before = places
                 look, _ = self._look(*self._spread(places, words[t], state), memory)
                 to_cell, to_output = self._read(places.pick(look.context))

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from captioner.models.attention import Memory
 from captioner.models.decoder import Decoder, Recurred
 from captioner.models.lstm import State
-from captioner.models.ragged import everyone
+from captioner.models.ragged import Places, everyone
 
 IMAGES, WORDS = 8, 4
 """Images and words are filled up to multiples of these, for a graph serves one shape alone."""
@@ -49,25 +49,19 @@ class GraphedLoop:
         """As a `Loop`."""
         images, _, length = mask.shape
         more, longer = -images % IMAGES, -length % WORDS
-        steps = F.pad(mask, (0, longer, 0, 0, 0, more)).movedim(2, 0)  # (T, N, K)
-        real = steps.flatten().nonzero().squeeze(1)
-
-        def spread(rows: Tensor) -> Tensor:
-            """(M, …) → (T, N K, …)."""
-            every = rows.new_zeros(steps.numel(), *rows.shape[1:])
-            return every.index_copy(0, real, rows).unflatten(0, (len(steps), -1))
+        steps = F.pad(mask, (0, longer, 0, 0, 0, more)).movedim(2, 0).flatten(1)  # (T, N K)
+        places = Places(steps, len(words))
 
         def fill(rows: Tensor) -> Tensor:
             return F.pad(rows, (0, 0) * (rows.ndim - 1) + (0, more))
 
-        inputs = [spread(words), spread(drives), *map(fill, (*state, *memory))]
+        inputs = [*map(places.spread, (words, drives)), *map(fill, (*state, *memory))]
         key = tuple((part.shape, part.dtype, part.requires_grad) for part in inputs)
         if key not in self.found:
             self.loop.kind = type(memory)
             weights = {name: w for name, w in self.loop.named_parameters() if w.requires_grad}
             self.found[key] = self.capture(self._run, inputs, weights)
-        found = (rows.flatten(0, 1).index_select(0, real) for rows in self.found[key](inputs))
-        return Recurred(words, *found)
+        return Recurred(words, *map(places.pick, self.found[key](inputs)))
 
     def _run(self, inputs: Sequence[Tensor], weights: dict[str, Tensor]) -> Sequence[Tensor]:
         return functional_call(self.loop, weights, tuple(inputs))
