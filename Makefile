@@ -4,8 +4,10 @@
 #
 #   make train ARGS="data=flickr8k data.root=DIR"     Hydra's overrides are passed through
 #   make test PYTHON=python3.12                       the Python that .venv is made with
+#   make test EXTRAS=dev,ray                          which extras go into it
 
 PYTHON ?= python3
+EXTRAS ?= dev
 ARGS ?=
 
 VENV := .venv
@@ -41,5 +43,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "captioner needs Python 3.10 or newer: make PYTHON=python3.11 ...")'
 	@echo "installing into $(VENV), once: several GB, some minutes" >&2
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $@

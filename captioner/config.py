@@ -540,15 +540,18 @@ class SizeOptions:
     batch: int = 100  # pictures together
     width: int = 5
     max_length: int = 12  # words written; untrained weights, which are timed, do not end before
-    cached: list[int] = field(default_factory=lambda: [6_000, 123_000])  # images of a data set
+    cached: list[int] = field(default_factory=lambda: [6_000, 123_000])  # images of an epoch
+    searched: list[int] = field(default_factory=lambda: [100, 1_000])  # images of a search
+    wide: int = 10  # beams of that search
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             for each in value if isinstance(value, list) else [value]:
                 _at_least(f"sizes.{name}", each, 1)
         _at_least("sizes.vocabulary", self.vocabulary, 5)  # of which four are no words
-        if len(self.cached) != 2:
-            raise ValueError(f"sizes.cached is {self.cached}; it must be two numbers of images")
+        for name in ("cached", "searched"):  # whose memory is compared
+            if len(numbers := getattr(self, name)) != 2:
+                raise ValueError(f"sizes.{name} is {numbers}; it must be two numbers of images")
 
 
 @dataclass

@@ -49,7 +49,7 @@ def report() -> Iterator[Report]:
         patch.setitem(sys.modules, "onnxscript", None)
         patch.setattr(suite, "has_fast_bf16", lambda device: False)
         patch.setattr(suite, "measure_limits", lambda *_: Limits({"float32": 1e11}, 1e10))
-        patch.setattr(suite, "resident_of_epoch", lambda images, *_: 1e9 + 1e6 * images)
+        patch.setattr(suite, "resident", lambda use, images, _: 1e9 + 1e6 * images)
         yield benchmark(quick(device="cpu"))
 
 
@@ -62,8 +62,10 @@ def test_each_contest_has_its_rows_and_all_agree(report: Report):
         assert (textbook.contestant, ours.contestant) == ("textbook", "float32")
         assert textbook.ratio is None and ours.ratio.low <= ours.ratio.median <= ours.ratio.high
         assert 0 < ours.value.median < ours.limit
-    (memory,) = by_name["memory for 60 images beyond 20"]
+    (memory,) = by_name["memory of an epoch: 60 images beyond 20"]
     assert memory.value.median == 40
+    (memory,) = by_name["memory of a search, width 4: 10 images beyond 5"]
+    assert memory.value.median == 5
     assert by_name["beam search, width 3"][1].note == "4 of 4 captions the same"
     assert by_name["files to captions, width 3"][1].note == "4 of 4 captions the same"
     *_, half, exported = by_name["files to captions, width 3"]
@@ -80,7 +82,7 @@ def test_half_precision_is_timed_where_the_machine_is_fast_in_it(monkeypatch: py
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     monkeypatch.setattr(suite, "has_fast_bf16", lambda device: True)
     monkeypatch.setattr(suite, "measure_limits", lambda *_: limits)
-    monkeypatch.setattr(suite, "resident_of_epoch", lambda *_: 1e9)
+    monkeypatch.setattr(suite, "resident", lambda *_: 1e9)
     rows = [row for row in benchmark(quick(device="cpu", repeats=1)).rows if row.unit != "MB"]
     full, half = (
         [row for row in rows if row.contestant == precision]

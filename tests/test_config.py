@@ -130,6 +130,8 @@ from captioner.data.shapes import SPLITS
         (SizeOptions, {"width": 0}, "sizes.width is 0; it must be at least 1"),
         (SizeOptions, {"cached": [5, 0]}, "sizes.cached is 0"),
         (SizeOptions, {"cached": [5]}, "sizes.cached is .5.; it must be two numbers"),
+        (SizeOptions, {"searched": [1, 2, 3]}, "sizes.searched is .*; it must be two numbers"),
+        (SizeOptions, {"wide": 0}, "sizes.wide is 0"),
         (SizeOptions, {"vocabulary": 4}, "sizes.vocabulary is 4; it must be at least 5"),
         (GrowthOptions, {"width": [1, 0]}, "grow.width is 0; it must be at least 1"),
         (BenchmarkOptions, {"repeats": 0}, "repeats is 0; it must be at least 1"),

@@ -6,7 +6,7 @@ import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from captioner.benchmark.contests import (
     folder_captioning,
 )
 from captioner.benchmark.growth import Growth, grow
-from captioner.benchmark.memory import resident_of_epoch
+from captioner.benchmark.memory import Use, a_search, an_epoch, resident
 from captioner.benchmark.timing import Limits, Measured, Spread, alternate, measure_limits
 from captioner.benchmark.updates import training
 from captioner.build import build_device, build_transform, has_fast_bf16
@@ -80,7 +80,9 @@ def benchmark(options: BenchmarkOptions) -> Report:
                 Row("model on the disk", "MB", name, Spread.of([size]))
                 for name, size in contest.megabytes.items()
             ]
-    rows.append(_growth_of_memory(sizes))
+    wide = replace(sizes, width=sizes.wide)
+    rows.append(_growth_of_memory("an epoch", an_epoch, sizes.cached, sizes))
+    rows.append(_growth_of_memory(f"a search, width {sizes.wide}", a_search, sizes.searched, wide))
     if device.type != "cuda":
         rows.append(Row("all this on a GPU", "", ""))
     growth = grow(options, device) if options.growth else []
@@ -134,21 +136,11 @@ def _row(contest: Contest, name: str, measured: dict[str, Measured], limits: Lim
     )
 
 
-def _growth_of_memory(sizes: SizeOptions) -> Row:
+def _growth_of_memory(name: str, use: Use, counts: list[int], sizes: SizeOptions) -> Row:
     """How much more is resident when the data set is the larger one."""
-    needed = [
-        resident_of_epoch(
-            images,
-            sizes.locations,
-            sizes.annotation,
-            sizes.vocabulary,
-            sizes.per_image,
-            sizes.batch,
-        )
-        for images in sizes.cached
-    ]
-    few, many = sizes.cached
-    row = Row(f"memory for {many:,} images beyond {few:,}", "MB", "float32")
+    few, many = counts
+    row = Row(f"memory of {name}: {many:,} images beyond {few:,}", "MB", "float32")
+    needed = [resident(use, images, sizes) for images in counts]
     if None not in needed:
         row.value = Spread.of([(needed[1] - needed[0]) / 1e6])
     return row
