@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, np.ndarray]
 
+AT_ONCE = 8
+"""Pictures that are encoded together: feature maps of more take memory, and no less time."""
+
 
 class ExportedCaptioner(CaptionWriter):
     """An exported model, ready for pictures: writes what the `Captioner` it came from writes."""
@@ -102,7 +105,7 @@ class ExportedCaptioner(CaptionWriter):
 
     def _search(self, pixels: np.ndarray, width: int) -> tuple[np.ndarray, Arrays]:
         """log p of each caption, (N, K), best first, and its past: each (N, K, steps, ·)."""
-        values = _run(self.encoder, {"pixels": pixels})
+        values = self._encode(pixels)
         values |= {name: values[name].repeat(width, axis=1) for name in ("hidden", "cell")}
         words = np.full((len(pixels), width, 1), START)
         totals = np.zeros((len(pixels), width), np.float32)
@@ -120,6 +123,13 @@ class ExportedCaptioner(CaptionWriter):
             if np.isin(token, (END, PAD)).all():
                 break
         return totals, {"words": words[..., 1:], **history}
+
+    def _encode(self, pixels: np.ndarray) -> Arrays:
+        parts = [
+            _run(self.encoder, {"pixels": pixels[first : first + AT_ONCE]})
+            for first in range(0, len(pixels), AT_ONCE)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _caption(self, log_prob: float, past: Arrays, image: str) -> Caption:
         ids = [int(i) for i in past["words"] if i > END]
