@@ -83,5 +83,6 @@ def a_search(cache: FeatureCache, sizes: SizeOptions) -> None:
     model = CaptioningModel(encoder, decoder).for_captioning()
     records = [Record(name, Path(name), [], "val") for name in cache.info["images"]]
     kept = []
-    for _, hypotheses, _ in decode(model, records, _source(cache), search_options(sizes)):
+    found = decode(model, records, _source(cache), search_options(sizes), sizes.batch)
+    for _, hypotheses, _ in found:
         kept.append(hypotheses[0].ids)

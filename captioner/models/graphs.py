@@ -50,7 +50,7 @@ class GraphedLoop:
         images, _, length = mask.shape
         more, longer = -images % IMAGES, -length % WORDS
         steps = F.pad(mask, (0, longer, 0, 0, 0, more)).movedim(2, 0).flatten(1)  # (T, N K)
-        places = Places(steps, len(words))
+        places = Places(steps, len(words))  # of all steps at once
 
         def fill(rows: Tensor) -> Tensor:
             return F.pad(rows, (0, 0) * (rows.ndim - 1) + (0, more))

@@ -27,8 +27,11 @@ def test_a_quick_benchmark_prints_a_table_and_writes_it(run: Callable[..., Ran],
     if exported["value"] is not None:  # onnxscript and onnxruntime are there
         assert exported["note"].endswith("captions the same") and exported["ratio"]["median"] > 0
     assert bool(size) == (exported["value"] is not None)
-    for memory in (row for row in content["rows"] if row["name"].startswith("memory of")):
-        assert (memory["value"] is None) == (peak_resident() is None)
+    memory = {row["name"]: row for row in content["rows"] if row["name"].startswith("memory of")}
+    epoch, search = "an epoch: 60 images beyond 20", "a search, width 4: 10 images beyond 5"
+    assert list(memory) == [f"memory of {epoch}", f"memory of {search}"]
+    for row in memory.values():
+        assert (row["value"] is None) == (peak_resident() is None)
 
 
 def test_a_dash_asks_for_json_on_standard_output_and_nothing_else(
